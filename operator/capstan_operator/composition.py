@@ -12,6 +12,8 @@ from time import monotonic
 from typing import Final, Literal
 
 from capstan_operator.api.kinds import POLICY_KINDS
+from capstan_operator.autoscaling.autoscaler import Autoscaler
+from capstan_operator.autoscaling.demand import DemandWatch
 from capstan_operator.backoff import Backoff
 from capstan_operator.desired.api_keys import Complaint, KeySecret
 from capstan_operator.failures import report
@@ -21,6 +23,7 @@ from capstan_operator.gateway_config.credentials import CredentialStore
 from capstan_operator.gateway_config.made_secrets import ADMIN, PRIVACY, MadeSecret
 from capstan_operator.gateway_config.prompt_sources import PromptSources
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
+from capstan_operator.gateway_config.replicas import Replica
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.api_keys import ApiKeys
@@ -158,6 +161,14 @@ class Runtime:
             identity=identity,
         )
         self.adopter = Adopter(loader, settings, wake=self.models.wake, metrics=metrics)
+        self.demand = DemandWatch(
+            replicas=self._gateways,
+            port=settings.gateway_admin_port,
+            is_wanted=lambda: bool(self.autoscaler),
+            on_round=lambda: self.autoscaler.step(),
+            admin_key=self.admin_key,
+        )
+        self.autoscaler = Autoscaler(self.demand.of, wake=self.models.wake, record=self.events.record)
         self.reconciler = ModelReconciler(
             kube,
             loader,
@@ -169,6 +180,7 @@ class Runtime:
             metrics=metrics,
             adopter=self.adopter,
             prompts=self.prompts,
+            autoscaler=self.autoscaler,
         )
         self.resync = Resync(
             interval=settings.resync_seconds,
@@ -275,6 +287,7 @@ class Runtime:
             "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
             "adopter": self.adopter.run(),
+            "demand": self.demand.run(),
             "resync": self.resync.run(),
             "release check": self.releases.run(),
             "watches": self.supervisor.run(),
@@ -334,6 +347,7 @@ class Runtime:
         keys = [model.key for model in listed.models if model.key.namespace not in listed.unreadable]
         self.adopter.expect(keys)
         self.reconciler.told.keep_only(model.key for model in listed.models)
+        self.autoscaler.keep_only(model.key for model in listed.models)
         return keys
 
     def _is_through(self, keys: Iterable[ObjectKey]) -> bool:
@@ -372,6 +386,10 @@ class Runtime:
         if not self._settings.build.gateway_service:
             return {}
         return {key: found.uid for key, found in self.gateway.state.policies.items() if found.verdict.in_config}
+
+    async def _gateways(self) -> tuple[Replica, ...]:
+        """Give the gateway's ready replicas; none where no gateway is known."""
+        return await self.acknowledger.ready_replicas_now() if self._settings.build.gateway_service else ()
 
     def _counts_of(self, tally: Tally) -> CountsWatch:
         return CountsWatch(

@@ -1,4 +1,4 @@
-"""Gateway replicas of a test: what they say at /internal/config, and the EndpointSlice that has them ready."""
+"""Gateway replicas of a test: what they say at their admin pages, and the EndpointSlice that has them ready."""
 
 import asyncio
 import socket
@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from capstan_contract.config import ConfigReport, GatewayConfig
+from capstan_contract.demand import DEMAND_PATH, DemandReport, ModelDemand
 from capstan_operator.resources.api_resource import ENDPOINT_SLICES
 
 
@@ -20,7 +21,7 @@ def own_address() -> str:
 
 
 class Replica:
-    """What a gateway replica says at /internal/config."""
+    """What a gateway replica says."""
 
     def __init__(self) -> None:
         self.report = ConfigReport(hash=None)
@@ -28,6 +29,8 @@ class Replica:
         self.silences = 0
         """How often a question had no answer."""
         self.silent = False
+        self.demand: dict[str, ModelDemand] | None = None
+        """What is asked of models; None: it has no such page, as one of a release before it."""
 
     def load(self, config: GatewayConfig) -> None:
         """Run a config."""
@@ -41,12 +44,19 @@ class Replica:
             await asyncio.sleep(60)
         return web.json_response({**self.report.model_dump(), "ofANewerRelease": {"n": 1}})
 
+    async def say_demand(self, _: web.Request) -> web.Response:
+        """Say what is asked of models."""
+        if self.demand is None:
+            raise web.HTTPNotFound
+        report = DemandReport(models=self.demand)
+        return web.Response(body=report.model_dump_json(), content_type="application/json")
+
 
 @asynccontextmanager
 async def serve(replica: Replica, port: int) -> AsyncIterator[None]:
     """Serve a replica's admin port."""
     app = web.Application()
-    app.add_routes([web.get("/internal/config", replica.answer)])
+    app.add_routes([web.get("/internal/config", replica.answer), web.get(DEMAND_PATH, replica.say_demand)])
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, own_address(), port).start()

@@ -37,6 +37,7 @@ from capstan_operator.api.patterns import (
 )
 from capstan_operator.api.policies import PolicyInForce
 from capstan_operator.api.rules import answers, cache, engine, kvcache, names, placement, scaling, serving, sources
+from capstan_operator.api.scaling import Scaling as Scaling
 from capstan_operator.api.schema import (
     AS_SET,
     CpuQuantity,
@@ -155,17 +156,6 @@ class Parallelism(Part):
     """Tensor parallel size. Default: all GPUs of the replica divided by `pipeline`."""
     pipeline: int = Field(default=1, ge=1, le=64)
     """Pipeline parallel size."""
-
-
-class Scaling(Part):
-    """Bounds for an autoscaler. While it is set, the operator only keeps the replicas within the bounds."""
-
-    min: int = Field(default=1, ge=0, le=1000)
-    """Fewest replicas; 0 lets the model go idle."""
-    max: int = Field(ge=1, le=1000)
-    """Most replicas."""
-
-    rules: ClassVar[tuple[Rule, ...]] = scaling.SCALING
 
 
 class RolloutStrategy(StrEnum):
@@ -399,10 +389,10 @@ class LLMModelSpec(Part):
     parallelism: Parallelism = Field(default_factory=Parallelism)
     """How one replica is spread over its GPUs."""
     replicas: int = Field(default=1, ge=0, le=1000)
-    """Number of replicas. With `scaling`, the number to begin with, within its bounds; it can be removed then, and
-    not changed, because the autoscaler says how many there are."""
+    """Number of replicas. Not together with `scaling`, unless `scaling.strategy` is External: then a change of it, as
+    `kubectl scale llmmodel` makes it, is passed on to the Deployment once, and whoever scales that is left alone."""
     scaling: Scaling | None = None
-    """Leave the number of replicas to an autoscaler, within bounds."""
+    """Leave the number of replicas to a scaler, within bounds."""
     rollout: RolloutSpec | None = None
     """How the pods are replaced when their template changes."""
     serving: Serving = Field(default_factory=Serving)
@@ -448,13 +438,27 @@ class LLMModelSpec(Part):
         return self.external is None and not self.is_virtual
 
 
+class ScalingStatus(Part):
+    """What the operator has decided about the number of replicas."""
+
+    desired: int | None = Field(default=None, ge=0)
+    """How many there should be."""
+    reason: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """Why that was changed last: ScalingUp, ScalingDown, Woken, Idle, or DemandUnknown for a change of the bounds."""
+    lastScaleTime: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """When."""
+    idleSince: Annotated[str, StringConstraints(max_length=64)] | None = None
+    """Since when nothing was asked of the model."""
+
+
 class LLMModelStatus(Part):
     """What is."""
 
     observedGeneration: int | None = Field(default=None, ge=0)
     """The newest generation that the operator has dealt with."""
     conditions: tuple[Condition, ...] = bounded_list(16, json_schema_extra=listed_by("type"))
-    """Accepted, WeightsReady, Available, Progressing, Degraded, Ready."""
+    """Accepted, WeightsReady, Available, Progressing, Degraded, Ready; with `scaling` ScalingActive and ScalingLimited
+    as well."""
     replicas: int | None = Field(default=None, ge=0)
     """Pods that exist."""
     readyReplicas: int | None = Field(default=None, ge=0)
@@ -470,6 +474,8 @@ class LLMModelStatus(Part):
     namespace), or Unknown, which is never taken for free. Virtual models have none."""
     policies: tuple[PolicyInForce, ...] = bounded_list(16)
     """The policies that are in force on it."""
+    scaling: ScalingStatus | None = None
+    """With `spec.scaling`, unless somebody else scales."""
 
 
 class Metadata(Part):

@@ -63,6 +63,8 @@ HEADER_NAME: Final = r"^[a-z0-9]([-a-z0-9_]*[a-z0-9])?$"
 CATEGORY: Final = r"^[A-Za-z0-9]([-A-Za-z0-9._/ ]*[A-Za-z0-9])?$"
 REGION: Final = r"^[A-Z]{2}$"
 LANGUAGE: Final = r"^[a-z]{2}$"
+CRON: Final = r"^[0-9*,/#LW-]+( +[0-9A-Za-z*,/#-]+){4}$"
+POSITIVE_DECIMAL: Final = r"^([0-9]*[1-9][0-9]*(\.[0-9]{1,6})?|[0-9]+\.[0-9]{0,5}[1-9][0-9]{0,5})$"
 TIME_ZONE: Final = r"^[A-Za-z][-A-Za-z0-9_+]*(/[A-Za-z0-9][-A-Za-z0-9_+]*){0,2}$"
 
 _LABELS = "beginning and ending with a letter or digit"
@@ -99,6 +101,8 @@ HINTS: Final[Mapping[str, str]] = {
     CATEGORY: f"letters, digits, spaces and any of - . _ /, {_LABELS}",
     REGION: "the two capital letters of a country, such as DE",
     LANGUAGE: "the two small letters of a language, such as de",
+    CRON: "five fields of cron with spaces between them, such as 0 8 * * MON-FRI",
+    POSITIVE_DECIMAL: 'a decimal number greater than 0 in quotes, such as "1.5"',
     TIME_ZONE: "the name of a time zone, such as UTC or Europe/Berlin",
 }
 """What a pattern allows, for people."""

@@ -15,6 +15,7 @@ from capstan_operator.desired.template_wiring import engine_of, environment_of, 
 from capstan_operator.desired.volumes import exclusive_claim
 from capstan_operator.desired.wiring import find_wiring_doubts, find_wiring_faults
 from capstan_operator.resources.resource import Fault, Manifest
+from capstan_operator.scaling.schedules import find_schedule_faults
 from capstan_operator.settings import BuildSettings
 
 _S3_ENGINES = (EngineType.VLLM, EngineType.SGLANG, EngineType.SIMULATOR, EngineType.OPENAI_COMPATIBLE)
@@ -39,6 +40,7 @@ def judge_faults(model: Model) -> tuple[Fault, ...]:
         *(find_template_faults(*patched, Facts(model.key.name, spec)) if patched else ()),
         *_source_faults(spec),
         *_name_faults(model),
+        *(find_schedule_faults(spec.scaling) if spec.scaling else ()),
         *find_kv_faults(spec),
         *find_wiring_faults(model, spec, environment=environment_of(engine_of(patched[1])) if patched else None),
     )
@@ -49,7 +51,7 @@ def find_doubts(model: Model) -> tuple[Fault, ...]:
     spec = model.spec
     if spec is None:
         return ()
-    return (*find_wiring_doubts(model, spec), *_replicas_doubts(spec), *find_prefix_doubts(spec))
+    return (*find_wiring_doubts(model, spec), *find_prefix_doubts(spec))
 
 
 def find_hindrances(model: Model) -> tuple[Fault, ...]:
@@ -70,14 +72,6 @@ def _claim_hindrances(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
         f"must be ReadWriteMany when `{field}` is greater than 1: one node at a time can attach a ReadWriteOnce claim"
     )
     yield Fault("spec.cache.accessMode", message)
-
-
-def _replicas_doubts(spec: LLMModelSpec) -> Iterator[Fault]:
-    scaling = spec.scaling
-    if scaling is None or "replicas" not in spec.model_fields_set:
-        return
-    within = "" if scaling.min <= spec.replicas <= scaling.max else ", and is not within its bounds"
-    yield Fault("spec.replicas", f"is only where `scaling` begins{within}: then the autoscaler says how many there are")
 
 
 def _patch(model: Model, spec: LLMModelSpec, patch: Mapping[str, Any]) -> tuple[Manifest, Manifest, Mapping[str, Any]]:

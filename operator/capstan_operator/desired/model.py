@@ -48,13 +48,14 @@ def build_model(
     settings: BuildSettings,
     *,
     adopt: bool = False,
+    decided: int | None = None,
     template: TemplateBuilder = build_template,
 ) -> DesiredModel:
     """Give everything that a model should own. Never raises for what a user wrote: faults are in `faults`.
 
     A faulty model keeps what it has; external and virtual ones and one that is being deleted own nothing (of the
     latter the garbage collector takes care). `adopt` says that it is this model's turn to take up a pod template that
-    no change of its spec has caused.
+    no change of its spec has caused. `decided` is how many replicas a scaler of ours wants; None: what there is.
     """
     faults = find_faults(model)
     spec = model.spec
@@ -73,8 +74,8 @@ def build_model(
         gradually=settings.adopt_template_changes == GRADUALLY,
     )
     work = _Workload(model, spec, in_force, live)
-    replicas = decide_replicas(spec, live)
-    rollout = _decide_rollout(work, snapshot, settings)
+    replicas = decide_replicas(spec, live, decided)
+    rollout = _decide_rollout(work, snapshot, settings, decided)
     selector = _serving_selector(work, snapshot)
     revision, others = _plan_revisions(work, snapshot)
     objects = _build_objects(work, snapshot, settings, replicas, rollout, selector)
@@ -205,13 +206,13 @@ def _holds_weights(child: Manifest, work: _Workload) -> bool:
     return own and not is_thrown_away(child)
 
 
-def _decide_rollout(work: _Workload, snapshot: Snapshot, settings: BuildSettings) -> Rollout:
+def _decide_rollout(work: _Workload, snapshot: Snapshot, settings: BuildSettings, decided: int | None) -> Rollout:
     said = work.spec.rollouts
     patience = settings.rollout_patience_seconds if said.patienceSeconds is None else said.patienceSeconds
     policy = Policy(
         strategy=said.strategy,
         patience=patience,
-        replicas=wanted_replicas(work.spec, work.live),
+        replicas=wanted_replicas(work.spec, work.live, decided),
         gpu_resource=work.spec.resources.gpuResource,
         exclusive_claim=exclusive_claim(work.model, snapshot.claims),
     )

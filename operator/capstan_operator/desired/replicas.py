@@ -1,7 +1,7 @@
 """Who says how many replicas there are.
 
-Without `scaling` the LLMModel does. With it an autoscaler does, and the operator only sees to the bounds, under a field
-manager of its own, so that applying the rest of the Deployment never fights over the number.
+Without `scaling` the LLMModel does. With it a scaler does, under a field manager of its own, so that applying the rest
+of the Deployment never fights over the number: ours (`scaling/`), or somebody else's, whom the operator leaves alone.
 """
 
 from collections.abc import Mapping
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from capstan_contract.names import GROUP
-from capstan_operator.api.llmmodel import LLMModelSpec, Scaling
+from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.api.scaling import Scaling
 from capstan_operator.resources.resource import Manifest
 
 REPLICAS_ANNOTATION: Final = f"{GROUP}/replicas-from"
 """On the Deployment: whether our main field manager says how many replicas there are."""
 FROM_MODEL: Final = "LLMModel"
 FROM_AUTOSCALER: Final = "Autoscaler"
+PASSED_ON_ANNOTATION: Final = f"{GROUP}/replicas-passed-on"
+"""On the Deployment of a model that somebody else scales: the LLMModel's `spec.replicas` that was passed on last."""
 
 
 @dataclass(frozen=True)
@@ -24,37 +27,56 @@ class Replicas:
 
     in_manifest: int | None
     to_hand_over: int | None
+    passed_on: int | None = None
 
     @property
     def annotations(self) -> Mapping[str, str]:
         """What the Deployment says about it."""
-        return {REPLICAS_ANNOTATION: FROM_AUTOSCALER if self.in_manifest is None else FROM_MODEL}
+        source = {REPLICAS_ANNOTATION: FROM_AUTOSCALER if self.in_manifest is None else FROM_MODEL}
+        return source if self.passed_on is None else {**source, PASSED_ON_ANNOTATION: str(self.passed_on)}
 
 
-def decide_replicas(spec: LLMModelSpec, live: Manifest | None) -> Replicas:
-    """Decide what is written about the number of replicas, and by whom."""
+def decide_replicas(spec: LLMModelSpec, live: Manifest | None, decided: int | None = None) -> Replicas:
+    """Decide what is written about the number of replicas, and by whom. `decided` is what the scaler says."""
     if spec.scaling is None:
         return Replicas(in_manifest=spec.replicas, to_hand_over=None)
     present = None if live is None else int(live["spec"].get("replicas", 1))
-    wanted = wanted_replicas(spec, live)
+    wanted = wanted_replicas(spec, live, decided)
+    passed_on = spec.replicas if spec.scaling.is_external else None
     # NB: dropping a field that nobody else owns resets it to 1, so the scale manager takes it over first.
-    return Replicas(in_manifest=None, to_hand_over=wanted if _is_ours(live) or present != wanted else None)
+    return Replicas(
+        in_manifest=None, to_hand_over=wanted if _is_ours(live) or present != wanted else None, passed_on=passed_on
+    )
 
 
-def wanted_replicas(spec: LLMModelSpec, live: Manifest | None) -> int:
+def wanted_replicas(spec: LLMModelSpec, live: Manifest | None, decided: int | None = None) -> int:
     """Give how many replicas there should be right now, whoever says so."""
-    if spec.scaling is None:
+    scaling = spec.scaling
+    if scaling is None:
         return spec.replicas
-    if live is None:
-        # At least one to begin with, also when 0 is allowed: a model that never ran shows nothing to an autoscaler.
-        return max(1, _bound(spec.replicas, spec.scaling))
-    return _bound(int(live["spec"].get("replicas", 1)), spec.scaling)
+    present = None if live is None else int(live["spec"].get("replicas", 1))
+    if scaling.is_external:
+        return spec.replicas if present is None or _is_news(spec, live) else present
+    if decided is not None:
+        return _bound(decided, scaling)
+    # NB: a switch to a scaler begins with what there is, so that nothing jumps.
+    return _bound(scaling.min if present is None else present, scaling)
 
 
 def _bound(count: int, scaling: Scaling) -> int:
-    return min(max(count, scaling.min), scaling.max)
+    least = min(scaling.min, *(one.min for one in scaling.schedules)) if scaling.schedules else scaling.min
+    return min(max(count, least), scaling.max)
+
+
+def _is_news(spec: LLMModelSpec, live: Manifest | None) -> bool:
+    """Whether the LLMModel's number is another one than was passed on to the Deployment of this model last."""
+    known = _annotations(live).get(PASSED_ON_ANNOTATION)
+    return known is not None and known != str(spec.replicas)
 
 
 def _is_ours(live: Manifest | None) -> bool:
-    annotations = live["metadata"].get("annotations") or {} if live else {}
-    return bool(annotations.get(REPLICAS_ANNOTATION) == FROM_MODEL)
+    return bool(_annotations(live).get(REPLICAS_ANNOTATION) == FROM_MODEL)
+
+
+def _annotations(live: Manifest | None) -> Mapping[str, str]:
+    return (live["metadata"].get("annotations") or {}) if live else {}

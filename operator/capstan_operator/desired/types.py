@@ -88,7 +88,7 @@ class DesiredModel:
     replicas: int | None = None
     """With `scaling`: what to apply as the Deployment's `spec.replicas` under SCALE_MANAGER, before the objects when
     the Deployment exists (otherwise it would fall back to 1 for a moment), else after them. None: nothing to apply,
-    because the autoscaler is within bounds, or because there is no `scaling` and the Deployment in `objects` says it.
+    because the number is as it should be, or because there is no `scaling` and the Deployment in `objects` says it.
     """
     selector: str = ""
     """Of the pods that serve; "" when nothing could be built."""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from capstan_contract.names import API_VERSION
 from capstan_operator.api.kinds import LLM_MODELS, Model
+from capstan_operator.autoscaling.autoscaler import Autoscaler
 from capstan_operator.desired.adoption import rollout_state
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.model import build_model, is_template_changing, live_deployment
@@ -67,6 +68,7 @@ class ModelReconciler:
         metrics: Metrics,
         adopter: Adopter,
         prompts: PromptSources | None = None,
+        autoscaler: Autoscaler,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
@@ -80,6 +82,7 @@ class ModelReconciler:
         self._now = now
         self._adopter = adopter
         self._prompts = prompts or PromptSources(kube)
+        self._autoscaler = autoscaler
         self._templates = Templates()
         self._children = ChildWriter(kube)
         self.told = ToldStandings()
@@ -158,6 +161,7 @@ class ModelReconciler:
         model = snapshot.models.get(key)
         if model is None or model.deleting:
             self.told.forget(key)
+            self._autoscaler.forget(key)
             self._adopter.report(key, None)
             return None
         # NB: only what this model needs: the rest of the batch must not reach its status by accident.
@@ -174,6 +178,8 @@ class ModelReconciler:
         own, written, desired = await self._write_children(model, own, namesakes)
         desired = self._without_refused(model, own, written, desired)
         self._adopter.report(key, rollout_state(model, desired, own))
+        if not desired.faults:
+            self._autoscaler.tell(model, live_deployment(key, own))
         for notice in written.notices:
             self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
         judged = self._gateway.verdict(model)
@@ -193,6 +199,7 @@ class ModelReconciler:
             self._now(),
             problems=problems,
             settings=self._settings.build,
+            scaled=self._autoscaler.scaled(key),
         )
         await self._write_status(model, result)
         self._tell_dependents(key, standing_of(result.status))
@@ -223,7 +230,8 @@ class ModelReconciler:
         live = live_deployment(model.key, own)
         problem = written.refused.get(identity_of(live)) if live else None
         if problem and live and template_hash(live) != desired.pod_hash:
-            kept = build_model(model, own, self._settings.build, template=self._templates)
+            decided = self._autoscaler.decided(model.key)
+            kept = build_model(model, own, self._settings.build, decided=decided, template=self._templates)
             if kept.pending is Pending.ADOPTION:
                 written.problems.remove(problem)
                 self._adopter.refuse(model.key, replace(problem, partial=True))
@@ -234,7 +242,8 @@ class ModelReconciler:
 
     def _build(self, model: Model, own: Snapshot) -> DesiredModel:
         adopt = self._adopter.is_granted(model.key)
-        return build_model(model, own, self._settings.build, adopt=adopt, template=self._templates)
+        decided = self._autoscaler.decided(model.key)
+        return build_model(model, own, self._settings.build, adopt=adopt, decided=decided, template=self._templates)
 
     def _tell_dependents(self, key: ObjectKey, standing: Standing) -> None:
         """Wake the virtual models that name this one, when what matters to them is not what it was."""

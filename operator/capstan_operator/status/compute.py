@@ -1,6 +1,6 @@
 """The status of one LLMModel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from capstan_operator.settings import BuildSettings
 from capstan_operator.status.checks import CHAINS
 from capstan_operator.status.conditions import Finding, conditions_by_type, merge_conditions, run_chain
 from capstan_operator.status.facts import Facts, gather_facts
+from capstan_operator.status.scaling import AT_MAX, LIMITED, Scaled, scaling_fields, scaling_findings
 from capstan_operator.status.types import Acknowledgement, Problem, StatusResult, Transition
 
 _FIELDS: Final = (
@@ -25,6 +26,7 @@ _FIELDS: Final = (
     "endpoint",
     "priceSource",
     "policies",
+    "scaling",
 )
 MOST_PRICE_SOURCE: Final = 320
 _BEFORE: Final[Mapping[str, str]] = {
@@ -49,6 +51,7 @@ def compute_status(
     *,
     problems: Sequence[Problem] = (),
     settings: BuildSettings | None = None,
+    scaled: Scaled | None = None,
 ) -> StatusResult:
     """Give the complete status of a model, the transitions in it and when to look again.
 
@@ -56,22 +59,23 @@ def compute_status(
 
     `now` must have a time zone. `problems` is what the shell found beyond the Snapshot: references that lead nowhere
     (SecretNotFound, SecretKeyNotFound, StorageClassNotFound, ...) and objects that the API server refused
-    (ApplyRefused). `settings` says what `status.endpoint` is; without them it is left out.
+    (ApplyRefused). `settings` says what `status.endpoint` is; without them it is left out. `scaled` is what the scaler
+    says.
     """
     facts = gather_facts(model, desired, snapshot, verdict, ack, now, problems)
-    findings = {kind: run_chain(chain, facts) for kind, chain in CHAINS.items()}
+    findings = {kind: run_chain(chain, facts) for kind, chain in CHAINS.items()} | scaling_findings(model, scaled)
     present = conditions_by_type(model.status)
     conditions = merge_conditions(present, findings, generation=model.generation, now=now)
-    status = {**_plain_fields(facts, settings), "conditions": conditions}
+    status = {**_plain_fields(facts, settings, scaled), "conditions": conditions}
     return StatusResult(
         status=status,
         changed=_is_changed(model.status, status),
-        transitions=tuple(_transitions(present, findings)),
+        transitions=(*_transitions(present, findings), *_limits(present, findings)),
         recheck_after=facts.recheck_after,
     )
 
 
-def _plain_fields(facts: Facts, settings: BuildSettings | None) -> dict[str, Any]:
+def _plain_fields(facts: Facts, settings: BuildSettings | None, scaled: Scaled | None) -> dict[str, Any]:
     fields: dict[str, Any] = {"observedGeneration": facts.model.generation}
     if not facts.podless:
         fields |= {
@@ -89,6 +93,8 @@ def _plain_fields(facts: Facts, settings: BuildSettings | None) -> dict[str, Any
         fields["endpoint"] = endpoint
     if policies := facts.verdict.policies:
         fields["policies"] = [policy_key(id_)._asdict() for id_ in policies]
+    if scaling := scaling_fields(scaled):
+        fields["scaling"] = scaling
     return fields
 
 
@@ -123,6 +129,13 @@ def _transitions(present: Mapping[str, Mapping[str, Any]], findings: Mapping[str
     ]
     told = {(one.reason, one.message): one for one in sorted(news, key=lambda one: one.type == "Warning")}
     return list(dict.fromkeys(told[one.reason, one.message] for one in news))
+
+
+def _limits(present: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Finding]) -> Iterator[Transition]:
+    """Give the news that a model is kept from what it is asked for; that `min` keeps replicas is none."""
+    found = findings.get(LIMITED)
+    if found is not None and found.reason == AT_MAX and present.get(LIMITED, {}).get("reason") != AT_MAX:
+        yield Transition("Warning", "ScalingLimited", found.message)
 
 
 def _is_news(kind: str, present: Mapping[str, Any], finding: Finding) -> bool:

@@ -124,6 +124,7 @@ def test_there_are_enough_wrong_manifests() -> None:
 
 
 CACHE = {"size": "10Gi", "storageClassName": "fast"}
+EXTERNAL = {"max": 3, "strategy": "External"}
 ROUTER = {"router": {"members": [{"name": "a"}]}}
 CHANGES = [
     ({}, {"model": {"source": "hf://org/name", "task": "embed"}}, "spec.model.task"),
@@ -141,12 +142,11 @@ CHANGES = [
     ({"cache": CACHE}, {}, None),
     ({"cache": CACHE}, {"cache": {**CACHE, "retain": True}}, None),
     ({"scaling": {"max": 3}}, {"scaling": {"max": 3}, "replicas": 2}, "spec.replicas"),
-    ({"scaling": {"max": 3}, "replicas": 2}, {"scaling": {"max": 4}, "replicas": 2}, None),
-    ({"scaling": {"max": 3}, "replicas": 2}, {"scaling": {"max": 4}}, None),
-    ({"scaling": {"max": 3}, "replicas": 3}, {"scaling": {"max": 3}, "replicas": 1}, None),
-    ({"scaling": {"max": 3}, "replicas": 3}, {"scaling": {"max": 3}, "replicas": 2}, "spec.replicas"),
+    ({"scaling": EXTERNAL}, {"scaling": EXTERNAL, "replicas": 2}, None),
+    ({"scaling": EXTERNAL, "replicas": 2}, {"scaling": {"max": 3}, "replicas": 2}, "spec.replicas"),
     ({"scaling": {"max": 3}}, {"replicas": 2}, None),
-    ({"replicas": 2}, {"replicas": 3, "scaling": {"max": 3}}, None),
+    ({"replicas": 2}, {"replicas": 2, "scaling": {"max": 3}}, "spec.replicas"),
+    ({"replicas": 2}, {"scaling": {"max": 3}}, None),
     ({"cache": CACHE}, {"cache": {"claimName": "mine"}}, None),
     ({}, {"model": {"source": "hf://org/other", "servedName": "y"}, "replicas": 3, "engine": {"type": "SGLang"}}, None),
 ]

@@ -182,16 +182,13 @@ def test_several_replicas_on_a_claim_of_one_node(
 
 
 def test_replicas_beside_scaling(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`replicas` beside `scaling` is told to be where it begins, also when it is 1; without it nothing is told."""
-    for replicas, words in (("1", "where `scaling` begins: "), ("7", "begins, and is not within its bounds: ")):
-        (folder / "a.yaml").write_text(model("a", f"  replicas: {replicas}\n  scaling: {{max: 3}}\n"))
-        assert main(["validate", "-q", "."]) == 0
-        out = capsys.readouterr().out
-        assert "warning: document 1: LLMModel default/a: `spec.replicas`: is only" in out
-        assert words in out
-    (folder / "a.yaml").write_text(model("a", "  scaling: {max: 3}\n"))
-    assert main(["validate", "-q", "."]) == 0
-    assert capsys.readouterr().out == ""
+    """`replicas` has no place beside `scaling`, unless somebody else scales; 1 is as if it were not there."""
+    for scaling, replicas, code in (("max: 3", 7, 1), ("max: 3", 1, 0), ("max: 3, strategy: External", 7, 0)):
+        (folder / "a.yaml").write_text(model("a", f"  replicas: {replicas}\n  scaling: {{{scaling}}}\n"))
+        assert main(["validate", "-q", "."]) == code
+        said = capsys.readouterr()
+        assert ("`spec.replicas`: must not be set together with `scaling`" in said.err) == bool(code)
+        assert said.out == ""
 
 
 def test_what_breaks_the_wiring(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

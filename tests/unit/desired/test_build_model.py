@@ -276,17 +276,12 @@ def test_only_a_retained_claim_has_no_owner(cache: dict[str, bool], owned: bool)
 # --- replicas -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("replicas", "bounds", "begins"),
-    [(None, (0, 5), 1), (3, (0, 5), 3), (9, (0, 5), 5), (1, (2, 5), 2), (0, (0, 5), 1)],
-)
-def test_replicas_are_where_scaling_begins(replicas: int | None, bounds: tuple[int, int], begins: int) -> None:
-    """`replicas` beside `scaling` is the first number, within the bounds; afterwards it is the autoscaler's."""
-    said = {} if replicas is None else {"replicas": replicas}
-    model = make_model(scaling={"min": bounds[0], "max": bounds[1]}, **said)
-    assert build_model(model, snapshot_of(model), SETTINGS).replicas == begins
-    live = {**deployment_of(model), "spec": {**deployment_of(model)["spec"], "replicas": bounds[1]}}
-    assert build_model(model, snapshot_of(model, live), SETTINGS).replicas is None
+def test_what_a_scaler_decides_is_for_the_scale_manager() -> None:
+    """It is no part of the manifest, and is what decides how many may be replaced in place."""
+    model = make_model(scaling={"min": 0, "max": 5})
+    desired = build_model(model, snapshot_of(model, _live(1)), SETTINGS, decided=4)
+    deployment = next(manifest for manifest in desired.objects if manifest["kind"] == "Deployment")
+    assert ("replicas" in deployment["spec"], desired.replicas) == (False, 4)
 
 
 def _scaled(live: Manifest | None, **scaling: int) -> tuple[object, int | None]:
@@ -313,7 +308,7 @@ def test_model_says_replicas_without_scaling() -> None:
 @pytest.mark.parametrize(
     ("present", "bounds", "handed"),
     [
-        (None, {"min": 0, "max": 4}, 1),
+        (None, {"min": 0, "max": 4}, 0),
         (None, {"min": 2, "max": 4}, 2),
         (0, {"min": 0, "max": 4}, None),
         (3, {"min": 1, "max": 4}, None),

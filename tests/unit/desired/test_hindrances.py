@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from capstan_operator.desired.faults import find_doubts, find_faults, find_hindrances
+from capstan_operator.desired.faults import find_faults, find_hindrances
 from support.plainmodels import make_model
 
 SMALL = {"size": "1Gi"}
@@ -31,25 +31,6 @@ def test_several_replicas_cannot_share_a_claim_of_one_node(spec: dict[str, Any],
         " a ReadWriteOnce claim"
     )
     assert [str(one) for one in find_hindrances(make_model(**spec))] == ([message] if field else [])
-
-
-@pytest.mark.parametrize(
-    ("spec", "said"),
-    [
-        ({"replicas": 2, "scaling": {"min": 1, "max": 3}}, ""),
-        ({"replicas": 1, "scaling": {"min": 1, "max": 3}}, ""),
-        ({"replicas": 3, "scaling": {"min": 1, "max": 3}}, ""),
-        ({"replicas": 4, "scaling": {"min": 1, "max": 3}}, ", and is not within its bounds"),
-        ({"replicas": 0, "scaling": {"min": 1, "max": 3}}, ", and is not within its bounds"),
-        ({"scaling": {"min": 1, "max": 3}}, None),
-        ({"replicas": 4}, None),
-        ({"replicas": -1}, None),
-    ],
-)
-def test_replicas_beside_scaling_are_only_where_it_begins(spec: dict[str, Any], said: str | None) -> None:
-    """Whoever writes both is told which of them counts."""
-    message = f"`spec.replicas` is only where `scaling` begins{said}: then the autoscaler says how many there are"
-    assert [str(one) for one in find_doubts(make_model(**spec))] == ([] if said is None else [message])
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,8 @@ def test_who_wants_no_replica_lets_nobody_down_and_rolls_nothing() -> None:
 
 
 def test_an_autoscaler_says_how_many_replicas_are_wanted() -> None:
-    """Scaled to nothing, a model is idle, whatever number it began with."""
-    model = make_model(scaling={"min": 0, "max": 3}, replicas=2)
+    """Scaled to nothing, a model is idle."""
+    model = make_model(scaling={"min": 0, "max": 3})
     assert _known(model, replicas=0).serves
     assert not _known(model, replicas=1).serves
 

@@ -11,6 +11,7 @@ from capstan_operator.metrics import Metrics
 from capstan_operator.models.reconciler import ModelReconciler
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
+from support.autoscalers import idle_autoscaler
 
 KEY = ObjectKey("team", "hangs")
 
@@ -49,6 +50,7 @@ async def test_it_hands_its_turn_on(monkeypatch: pytest.MonkeyPatch) -> None:
         wake=lambda _: None,
         metrics=Metrics(),
         adopter=cast(Any, adopter),
+        autoscaler=idle_autoscaler(),
     )
     work = await reconciler.prepare([KEY])
     with pytest.raises(TimeoutError):

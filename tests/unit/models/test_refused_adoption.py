@@ -17,6 +17,7 @@ from capstan_operator.settings import Settings
 from capstan_operator.status.compute import compute_status
 from capstan_operator.status.types import Acknowledgement, AckState, Problem
 from fakes.apply_kube import ApplyKube
+from support.autoscalers import idle_autoscaler
 from support.plainmodels import SETTINGS, deployment_of, make_model, make_pod, snapshot_of
 
 MODEL = make_model(replicas=1)
@@ -57,6 +58,7 @@ async def test_the_model_stays_ready_and_says_what_is_refused() -> None:
         wake=lambda _: None,
         metrics=Metrics(),
         adopter=adopter,
+        autoscaler=idle_autoscaler(),
     )
     own = snapshot_of(MODEL, live)
     seen = []

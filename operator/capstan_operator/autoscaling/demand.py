@@ -1,0 +1,104 @@
+"""What is asked of models, by the gateway's replicas: asked once a second while anybody wants to know."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from capstan_contract.demand import DEMAND_PATH, DemandError, ReadDemand, read_demand
+from capstan_operator.gateway_config.pages import AdminKey, read_page
+from capstan_operator.gateway_config.replicas import Replica
+from capstan_operator.kube.errors import KubeError
+from capstan_operator.resources.resource import ObjectKey
+from capstan_operator.scaling.demand import Demand, add_up
+
+log = logging.getLogger(__name__)
+
+CONNECTIONS: Final = 16
+LARGE: Final = 128 * 1024
+"""Bytes from which on a page is read in a thread: the loop goes on meanwhile."""
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """Seconds of the questions."""
+
+    every: float = 1.0
+    """Between two rounds."""
+    share: float = 0.2
+    """The share of the time that rounds may take: when they take long, they are fewer."""
+    answer: float = 1.0
+    """Deadline of one question."""
+    fresh: float = 5.0
+    """How old what was said last may be. Then it is as if nothing had been said."""
+
+
+class DemandWatch:
+    """Asks until cancelled; `of` gives what was said last of a model."""
+
+    def __init__(
+        self,
+        *,
+        replicas: Callable[[], Awaitable[tuple[Replica, ...]]],
+        port: int,
+        is_wanted: Callable[[], bool],
+        on_round: Callable[[], None],
+        admin_key: AdminKey | None = None,
+        rhythm: Rhythm = Rhythm(),
+    ) -> None:
+        """`replicas` gives those that are ready; `on_round` is called after each round, also one that told nothing."""
+        self._replicas = replicas
+        self._port = port
+        self._is_wanted = is_wanted
+        self._on_round = on_round
+        self._admin_key = admin_key
+        self._rhythm = rhythm
+        self._said: tuple[ReadDemand | None, ...] = ()
+        self._said_at: float | None = None
+
+    def of(self, key: ObjectKey) -> Demand | None:
+        """Give what is asked of a model; None when nobody says."""
+        now = asyncio.get_running_loop().time()
+        if self._said_at is None or now - self._said_at > self._rhythm.fresh:
+            return None
+        return add_up([said.models.get(str(key)) if said else None for said in self._said])
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        loop = asyncio.get_running_loop()
+        timeout = aiohttp.ClientTimeout(total=self._rhythm.answer)
+        async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=CONNECTIONS)) as session:
+            while True:
+                began = loop.time()
+                if self._is_wanted():
+                    await self._round(session)
+                    self._on_round()
+                took = loop.time() - began
+                await asyncio.sleep(max(self._rhythm.every - took, took / self._rhythm.share - took, 0.0))
+
+    async def _round(self, session: aiohttp.ClientSession) -> None:
+        try:
+            replicas = await self._replicas()
+        except KubeError as error:
+            log.debug("could not list the gateway's replicas", extra={"error": str(error)})
+            return
+        said = await asyncio.gather(*(self._ask(session, replica) for replica in replicas))
+        self._said, self._said_at = tuple(said), asyncio.get_running_loop().time()
+
+    async def _ask(self, session: aiohttp.ClientSession, replica: Replica) -> ReadDemand | None:
+        """Ask one replica, at one of its addresses after the other."""
+        for address in replica.addresses:
+            text = await read_page(session, address, port=self._port, path=DEMAND_PATH, key=self._admin_key)
+            if text is not None:
+                return await self._read(text, address)
+        return None
+
+    async def _read(self, text: bytes, address: str) -> ReadDemand | None:
+        try:
+            return read_demand(text) if len(text) < LARGE else await asyncio.to_thread(read_demand, text)
+        except DemandError as error:
+            log.debug("gateway replica did not say its demand", extra={"address": address, "error": str(error)})
+            return None

@@ -1,0 +1,97 @@
+"""What the status says of a model whose number of replicas a scaler says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from capstan_operator.api.kinds import Model
+from capstan_operator.scaling.decision import Limit
+from capstan_operator.status.conditions import Finding
+
+ACTIVE: Final = "ScalingActive"
+LIMITED: Final = "ScalingLimited"
+AT_MAX: Final = "AtMax"
+_REASONS: Final[Mapping[Limit, str]] = MappingProxyType(
+    {Limit.MAX: AT_MAX, Limit.MIN: "AtMin", Limit.SCHEDULE: "AtSchedule"}
+)
+
+_LIMITS: Final[Mapping[Limit, str]] = MappingProxyType(
+    {
+        Limit.MAX: "more replicas are asked for than `max` allows",
+        Limit.MIN: "fewer replicas would be enough than `min` asks for",
+        Limit.SCHEDULE: "fewer replicas would be enough than the schedule asks for",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """What the scaler says of a model."""
+
+    known: bool | None
+    """Whether it knows what is asked of the model; None: not yet."""
+    desired: int | None = None
+    """How many replicas there should be; None: nothing was decided yet."""
+    reason: str = ""
+    """Why that was changed last."""
+    changed_at: datetime | None = None
+    limited_by: Limit | None = None
+    idle_since: datetime | None = None
+
+
+def scaling_findings(model: Model, scaled: Scaled | None) -> dict[str, Finding]:
+    """Give the conditions that only a model with `scaling` has."""
+    scaling = model.spec.scaling if model.spec else None
+    if scaling is None:
+        return {}
+    if scaling.is_external:
+        says = "somebody else says how many replicas there are"
+        return {ACTIVE: Finding("False", "External", says), LIMITED: Finding("False", "External", says)}
+    return {ACTIVE: _active(scaled), LIMITED: _limited(scaled.limited_by if scaled else None)}
+
+
+def scaling_fields(scaled: Scaled | None) -> dict[str, Any]:
+    """Give `status.scaling`, from which another process goes on."""
+    if scaled is None or scaled.desired is None:
+        return {}
+    fields: dict[str, Any] = {"desired": scaled.desired}
+    if scaled.reason:
+        fields["reason"] = scaled.reason
+    if scaled.changed_at:
+        fields["lastScaleTime"] = _written(scaled.changed_at)
+    if scaled.idle_since:
+        fields["idleSince"] = _written(scaled.idle_since)
+    return fields
+
+
+def moment_in(status: Mapping[str, Any], field: str) -> datetime | None:
+    """Read a time of `status.scaling`; None where there is none that can be read."""
+    try:
+        found = datetime.fromisoformat(str((status.get("scaling") or {})[field]))
+    except (KeyError, ValueError):
+        return None
+    return found if found.tzinfo else None
+
+
+def _active(scaled: Scaled | None) -> Finding:
+    if scaled is None or scaled.known is None:
+        return Finding("Unknown", "DemandUnknown", "the gateway was not asked yet what is asked of the model")
+    if not scaled.known:
+        return Finding(
+            "False",
+            "DemandUnknown",
+            "no gateway replica says what is asked of the model: the replicas stay as they are",
+        )
+    return Finding("True", "DemandKnown", "replicas follow what is asked of the model")
+
+
+def _limited(limit: Limit | None) -> Finding:
+    if limit is None:
+        return Finding("False", "WithinBounds", "what is asked for is within the bounds")
+    return Finding("True", _REASONS[limit], _LIMITS[limit])
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,168 @@
+"""Decisions for many models, and what is told of them."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from capstan_operator.api.kinds import Model
+from capstan_operator.autoscaling.autoscaler import Autoscaler
+from capstan_operator.resources.resource import Manifest, ObjectKey
+from capstan_operator.scaling.decision import Limit
+from capstan_operator.scaling.demand import Demand
+from capstan_operator.status.scaling import Scaled, scaling_fields
+from support.plainmodels import make_model
+
+KEY = ObjectKey("team", "llama")
+
+
+@dataclass
+class World:
+    """An autoscaler, a clock, and what gateways say."""
+
+    demand: Demand | None = None
+    time: datetime = datetime(2026, 5, 4, 12, tzinfo=UTC)
+    woken: list[ObjectKey] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.autoscaler = self.process()
+
+    def process(self) -> Autoscaler:
+        """Give the part of a new process."""
+        return Autoscaler(
+            lambda _: self.demand,
+            wake=self.woken.append,
+            record=lambda _, __, reason, note: self.events.append((reason, note)),
+            now=lambda: self.time,
+            clock=lambda: self.time.timestamp(),
+        )
+
+    def step(self, times: int = 1, seconds: float = 1.0) -> list[ObjectKey]:
+        """Decide so many times; give who was woken."""
+        self.woken.clear()
+        for _ in range(times):
+            self.autoscaler.step()
+            self.time += timedelta(seconds=seconds)
+        return list(self.woken)
+
+
+def scaled(**scaling: Any) -> Model:
+    """A model with `scaling`."""
+    return make_model(scaling={"max": 5, **scaling})
+
+
+def deployment(replicas: int, ready: int | None = None) -> Manifest:
+    """What there is."""
+    return {"spec": {"replicas": replicas}, "status": {"readyReplicas": replicas if ready is None else ready}}
+
+
+def test_a_model_is_woken_when_another_number_is_decided() -> None:
+    """Once, and an Event tells of it when it is written."""
+    world = World(Demand(in_flight=100))
+    world.autoscaler.tell(scaled(), deployment(1))
+    assert world.autoscaler.decided(KEY) is None
+    assert world.step(3) == [KEY]
+    assert world.autoscaler.decided(KEY) == 4
+    assert world.events == []
+    world.autoscaler.tell(scaled(), deployment(4))
+    world.autoscaler.tell(scaled(), deployment(4))
+    assert world.events == [("Scaled", "4 replicas: more is asked for")]
+    assert world.step(3) == []
+
+
+def test_what_needs_no_write_wakes_nobody() -> None:
+    """A demand that wavers below the target, a second each way at a bound, and short pauses are no news."""
+    world = World(Demand(in_flight=10))
+    world.autoscaler.tell(scaled(max=1), deployment(1))
+    assert world.step() == [KEY]  # what is asked of it is known from now on
+    for number in range(60):
+        world.demand = Demand(in_flight=(10, 50, 0)[number % 3])
+        assert world.step() == []
+
+
+def test_a_limit_that_lasts_is_told() -> None:
+    """More than `max` for ten seconds."""
+    world = World(Demand(in_flight=500))
+    world.autoscaler.tell(scaled(max=1), deployment(1))
+    world.step()
+    assert world.step(15) == [KEY]
+    found = world.autoscaler.scaled(KEY)
+    assert found
+    assert found.limited_by is Limit.MAX
+
+
+def test_silence_is_told_after_a_while() -> None:
+    """Not yet known is not unknown; what was known and is not any more is told after 15 s."""
+    world = World()
+    world.autoscaler.tell(scaled(), deployment(2))
+    world.step(10)
+    assert world.autoscaler.scaled(KEY) == Scaled(known=None, desired=2)
+    world.demand = Demand(in_flight=40)
+    assert world.step() == [KEY]
+    world.demand = None
+    assert world.step(15) == []
+    assert world.step(2) == [KEY]
+    assert world.autoscaler.scaled(KEY) == Scaled(known=False, desired=2)
+
+
+def test_a_new_process_goes_on_from_the_status() -> None:
+    """Since when nothing was asked, and when and why the number was changed last."""
+    world = World(Demand())
+    resting = {"min": 0, "idleSeconds": 300}
+    world.autoscaler.tell(scaled(**resting), deployment(1))
+    world.step(200)
+    found = world.autoscaler.scaled(KEY)
+    status = {"scaling": scaling_fields(found)}
+    assert status["scaling"]["idleSince"] == "2026-05-04T12:00:00Z"
+
+    world.autoscaler = world.process()
+    again = make_model(scaling={"max": 5, **resting}, status=status)
+    world.autoscaler.tell(again, deployment(1))
+    world.step(99)
+    assert world.autoscaler.decided(KEY) == 1
+    world.step(3)
+    assert world.autoscaler.decided(KEY) == 0
+    found = world.autoscaler.scaled(KEY)
+    assert found
+    assert found.reason == "Idle"
+
+
+def test_a_status_that_cannot_be_read_is_as_none() -> None:
+    """Somebody may have written anything into it."""
+    world = World(Demand())
+    told = make_model(scaling={"max": 5}, status={"scaling": {"idleSince": "yesterday", "lastScaleTime": "2026-01-01"}})
+    world.autoscaler.tell(told, deployment(1))
+    assert world.autoscaler.scaled(KEY) == Scaled(known=None)
+
+
+def test_who_is_not_scaled_here_is_forgotten() -> None:
+    """No `scaling`, somebody else's, no engine, no Deployment, gone, or not in the list."""
+    world = World(Demand(in_flight=100))
+    others = (
+        (make_model(), deployment(1)),
+        (scaled(strategy="External"), deployment(1)),
+        (make_model(external={"url": "https://api.example.com/v1"}), None),
+        (scaled(), None),
+    )
+    for model, live in others:
+        world.autoscaler.tell(scaled(), deployment(1))
+        assert len(world.autoscaler) == 1
+        world.autoscaler.tell(model, live)
+        assert len(world.autoscaler) == 0
+    world.autoscaler.tell(scaled(), deployment(1))
+    world.autoscaler.keep_only([KEY])
+    assert world.step() == [KEY]
+    world.autoscaler.keep_only([])
+    assert world.step() == []
+    assert world.autoscaler.decided(KEY) is None
+
+
+def test_a_model_made_anew_begins_anew() -> None:
+    """Another uid under the same name has nothing of the former one."""
+    world = World(Demand(in_flight=100))
+    world.autoscaler.tell(scaled(), deployment(1))
+    world.step()
+    again = scaled()
+    object.__setattr__(again, "uid", "another")
+    world.autoscaler.tell(again, deployment(1))
+    assert world.autoscaler.decided(KEY) is None

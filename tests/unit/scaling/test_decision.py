@@ -1,0 +1,199 @@
+"""How many replicas there should be."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from capstan_operator.api.scaling import Scaling
+from capstan_operator.scaling.decision import Decision, Limit, Now, Reason, Scaler
+from capstan_operator.scaling.demand import Demand
+
+BEGAN = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+@dataclass
+class World:
+    """A model whose replicas follow what is decided, one second after the other."""
+
+    scaling: dict[str, object]
+    current: int = 1
+    ready: int | None = None
+    """None: as many as there should be."""
+    seconds: float = 0.0
+    scaler: Scaler = field(default_factory=Scaler)
+
+    def tell(self, demand: Demand | None, times: int = 1, step: float = 1.0) -> Decision:
+        """Tell the same demand so many times; give what was decided last."""
+        for _ in range(times):
+            ready = self.current if self.ready is None else self.ready
+            now = Now(BEGAN + timedelta(seconds=self.seconds), self.seconds, self.current, ready)
+            found = self.scaler.decide(Scaling.model_validate(self.scaling), demand, now)
+            self.current = found.desired
+            self.seconds += step
+        return found
+
+
+def test_more_is_asked_for_and_comes_at_once() -> None:
+    """32 requests are one replica's, unless it says otherwise: 100 of them are for four."""
+    found = World({"max": 8}).tell(Demand(in_flight=60, waiting=40))
+    assert (found.desired, found.reason, found.load) == (4, Reason.MORE, 3.125)
+
+
+def test_fewer_come_when_fewer_have_been_enough_for_long() -> None:
+    """The most that was asked for within the stretch stays; then it goes down to what is asked for."""
+    world = World({"max": 8, "scaleDownStabilizationSeconds": 60}, current=1)
+    world.tell(Demand(in_flight=200))
+    assert world.current == 7
+    found = world.tell(Demand(in_flight=10), times=59)
+    assert (found.desired, found.reason) == (7, Reason.STABILIZING)
+    found = world.tell(Demand(in_flight=10), times=3)
+    assert found.desired == 1
+
+
+def test_more_waits_where_the_manifest_says_so() -> None:
+    """With `scaleUpStabilizationSeconds` a peak that is shorter changes nothing; what asks for twice as many does."""
+    world = World({"max": 8, "scaleUpStabilizationSeconds": 10}, current=4)
+    assert world.tell(Demand(in_flight=32 * 4), times=12).desired == 4
+    assert world.tell(Demand(in_flight=32 * 6), times=9).desired == 4
+    assert world.tell(Demand(in_flight=32 * 6), times=4).desired == 6
+    world = World({"max": 8, "scaleUpStabilizationSeconds": 10}, current=4)
+    assert world.tell(Demand(in_flight=32 * 8)).desired == 8
+
+
+def test_a_little_more_than_there_should_be_is_borne() -> None:
+    """A tenth above the target adds nothing."""
+    assert World({"max": 8}, current=2).tell(Demand(in_flight=70)).desired == 2
+    assert World({"max": 8}, current=2).tell(Demand(in_flight=71)).desired == 3
+
+
+def test_the_first_request_wakes_a_model_at_once() -> None:
+    """One that waits is enough, whatever the stabilisation; and nothing else wakes it."""
+    sleeping = {"min": 0, "max": 3, "scaleUpStabilizationSeconds": 60}
+    found = World(sleeping, current=0).tell(Demand(waiting=1))
+    assert (found.desired, found.reason) == (1, Reason.WOKEN)
+    assert World(sleeping, current=0).tell(Demand(arrivals=5.0), times=3).desired == 0
+
+
+def test_requests_that_were_refused_wake_a_model_too() -> None:
+    """A client that waits for nothing shows as refused alone."""
+    world = World({"min": 0, "max": 3}, current=0)
+    assert world.tell(Demand()).desired == 0
+    assert world.tell(Demand(arrivals=0.03, rejected=0.03)).desired == 1
+
+
+def test_what_was_refused_long_ago_wakes_nobody() -> None:
+    """A rate that decays says that nothing came."""
+    world = World({"min": 0, "max": 3}, current=0)
+    for rate in (1.0, 0.967, 0.935, 0.904):
+        found = world.tell(Demand(rejected=rate))
+    assert found.desired == 0
+
+
+def test_a_model_goes_to_zero_after_its_time_without_any_request() -> None:
+    """Any request in between begins the time anew, also one that is over before demand is told again."""
+    world = World({"min": 0, "max": 3, "idleSeconds": 60, "coldStartSeconds": 10}, current=1)
+    assert world.tell(Demand(), times=59).desired == 1
+    assert world.tell(Demand(arrivals=1 / 30)).desired == 1
+    rate = 1 / 30
+    for _ in range(60):
+        rate *= 0.9672
+        assert world.tell(Demand(arrivals=rate)).desired == 1
+    found = world.tell(Demand(arrivals=rate * 0.9672), times=2)
+    assert (found.desired, found.reason) == (0, Reason.IDLE)
+
+
+def test_a_model_with_a_minimum_never_goes_to_zero() -> None:
+    """`min` is one unless it is said."""
+    assert World({"max": 3, "idleSeconds": 121}, current=1).tell(Demand(), times=300).desired == 1
+
+
+def test_what_is_not_known_moves_nothing() -> None:
+    """Neither silence of all nor of one takes a replica away or counts as idle; bounds are kept all the same."""
+    eager = {"min": 0, "max": 3, "scaleDownStabilizationSeconds": 5, "idleSeconds": 11, "coldStartSeconds": 10}
+    found = World(eager, current=2).tell(None, times=100)
+    assert (found.desired, found.reason, found.load) == (2, Reason.UNKNOWN, None)
+    assert World(eager, current=2).tell(Demand(complete=False), times=100).desired == 2
+    assert World(eager, current=0).tell(None, times=10).desired == 0
+    found = World(eager, current=7).tell(None)
+    assert (found.desired, found.limited_by) == (3, Limit.MAX)
+
+
+def test_what_some_replicas_say_adds_replicas() -> None:
+    """What is said is too little, so it is enough to go up."""
+    assert World({"max": 5}, current=1).tell(Demand(in_flight=90, complete=False)).desired == 3
+
+
+def test_a_break_begins_the_idle_time_anew() -> None:
+    """A round that fails does not; a long silence might have hidden requests."""
+    scaling = {"min": 0, "max": 3, "idleSeconds": 30, "coldStartSeconds": 10}
+    world = World(scaling, current=1)
+    world.tell(Demand(), times=20)
+    world.tell(None, times=5)
+    assert world.tell(Demand(), times=7).desired == 0
+    world = World(scaling, current=1)
+    world.tell(Demand(), times=20)
+    world.tell(None, times=20)
+    assert world.tell(Demand(), times=29).desired == 1
+    assert world.tell(Demand(), times=3).desired == 0
+
+
+def test_idle_time_goes_on_where_a_process_before_has_left_it() -> None:
+    """An operator that begins goes on from what the status says."""
+    scaling = {"min": 0, "max": 3, "idleSeconds": 600}
+    world = World(scaling, current=1, scaler=Scaler(idle_since=BEGAN - timedelta(seconds=590)))
+    assert world.tell(Demand(), times=9).desired == 1
+    assert world.tell(Demand(), times=3).desired == 0
+
+
+def test_a_queue_that_grows_counts_as_it_will_be() -> None:
+    """Before replicas that are ready; before none it grows because there is none."""
+    world = World({"max": 20}, current=1, ready=1)
+    for waiting in (0, 10, 20):
+        found = world.tell(Demand(in_flight=32, waiting=waiting))
+    assert found.load == (32 + 20 + 10 * 15) / 32
+    world = World({"max": 20}, current=1, ready=0)
+    for waiting in (0, 10, 20):
+        found = world.tell(Demand(waiting=waiting))
+    assert found.load == 20 / 32
+
+
+@pytest.mark.parametrize(
+    ("targets", "demand", "desired"),
+    [
+        ({"inFlightPerReplica": 4}, Demand(in_flight=12), 3),
+        ({"tokensPerSecond": 1000}, Demand(in_flight=500, tokens=1500), 2),
+        ({"queueWaitSeconds": 10}, Demand(in_flight=10, waiting=1, oldest_wait=15), 3),
+        ({"queueWaitSeconds": 10}, Demand(in_flight=10, waiting=1, oldest_wait=60), 4),
+        ({"timeToFirstTokenSeconds": "0.5"}, Demand(in_flight=10, first_token=0.7), 3),
+        ({"timeToFirstTokenSeconds": "0.5"}, Demand(in_flight=10), 2),
+    ],
+)
+def test_each_target_asks_for_replicas(targets: dict[str, object], demand: Demand, desired: int) -> None:
+    """By its share of what two replicas bear; targets of waiting never for more than twice the ready ones."""
+    assert World({"max": 9, "targets": targets}, current=2).tell(demand).desired == desired
+
+
+def test_a_target_of_waiting_keeps_what_there_is_while_it_is_near() -> None:
+    """Fewer replicas would be enough for what is in flight, but not for the wait."""
+    scaling = {"max": 9, "scaleDownStabilizationSeconds": 5, "targets": {"queueWaitSeconds": 10}}
+    near = Demand(in_flight=10, waiting=1, oldest_wait=8)
+    assert World(scaling, current=4).tell(near, times=20).desired == 4
+    assert World(scaling, current=4).tell(Demand(in_flight=10, oldest_wait=2), times=20).desired == 1
+
+
+def test_what_limits_the_number_is_said() -> None:
+    """More than `max`, less than `min` or than a schedule says."""
+    assert World({"max": 3}).tell(Demand(in_flight=500)).limited_by is Limit.MAX
+    assert World({"min": 2, "max": 3}, current=2).tell(Demand()).limited_by is Limit.MIN
+    nightly = {"max": 3, "schedules": [{"cron": "0 0 * * *", "min": 2}]}
+    found = World(nightly, current=1).tell(Demand(in_flight=1))
+    assert (found.desired, found.limited_by) == (2, Limit.SCHEDULE)
+    assert World({"max": 3}, current=1).tell(Demand(in_flight=1)).limited_by is None
+
+
+def test_a_schedule_wakes_a_model_at_zero() -> None:
+    """Without any request, and without anything being known of them."""
+    nightly = {"min": 0, "max": 3, "schedules": [{"cron": "0 0 * * *", "min": 2}]}
+    assert World(nightly, current=0).tell(Demand()).desired == 2
+    assert World(nightly, current=0).tell(None).desired == 2
