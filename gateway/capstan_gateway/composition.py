@@ -5,7 +5,7 @@ import os
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -49,6 +49,7 @@ from capstan_gateway.pipeline.caches.likeness import Likeness, packaged
 from capstan_gateway.pipeline.caches.needs import Shared as SharedByCaches
 from capstan_gateway.pipeline.caches.needs import unix_ms
 from capstan_gateway.pipeline.counted import Comparison
+from capstan_gateway.pipeline.demand import Demand
 from capstan_gateway.pipeline.deps import Deps, Outside
 from capstan_gateway.pipeline.guards.audit import Audit
 from capstan_gateway.pipeline.guards.compiled import Compiler
@@ -64,6 +65,8 @@ from capstan_gateway.pipeline.policies import Policies, PolicyKind
 from capstan_gateway.pipeline.probed import ProbeTargets
 from capstan_gateway.pipeline.prompt_blocks import Prompts
 from capstan_gateway.pipeline.watch import InFlight
+from capstan_gateway.queueing.made import make_queues, queue_dispatcher
+from capstan_gateway.queueing.urgency import Urgency, read_tiers
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher
 from capstan_gateway.routing.endpoints import EndpointSet
@@ -153,8 +156,18 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self._prompts = Prompts(lambda: self.deps, loop.time, seconds=settings.kv_token_seconds)
         self.kv_listening = KVListening(self.client, most_blocks=settings.kv_event_blocks, rng=self._rng)
+        tiers = _tiers(settings)
+        direct = Dispatcher(self.client, budget=RetryBudget(), rng=self._rng, hedging=_hedging(settings))
+        self.queues = (
+            None
+            if settings.redis_url is None
+            else make_queues(settings, metrics=self.metrics, rng=self._rng, secret_of=self.credentials.key)
+        )
+        """What waits in Redis for models; None: there is none."""
+        self.demand = Demand(self.current, self.queues)
         self.deps = Deps(
-            dispatcher=Dispatcher(self.client, budget=RetryBudget(), rng=self._rng, hedging=_hedging(settings)),
+            dispatcher=direct if self.queues is None else queue_dispatcher(direct, self.queues, self.metrics),
+            tiers=None if self.queues is None else tiers,
             credentials=self.credentials,
             metrics=self.metrics,
             memory=RouteMemory(),
@@ -237,6 +250,8 @@ class Gateway:
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
         self.lifecycle.add(request_log, Phase.OUTBOX)
         self.lifecycle.add(audit, Phase.OUTBOX)
+        if self.queues is not None:
+            self.lifecycle.add(self.queues, Phase.OUTBOX)
         self.stores.live_in(self.lifecycle)
         if shared_caches is not None:
             shared_caches.live_in(self.lifecycle)
@@ -289,6 +304,7 @@ class Gateway:
             Job("probes", self._prober().run),
             Job("hit-rates", self.hit_rates.run),
             Job("kv-events", self.kv_listening.run),
+            Job("demand", self.demand.run),
             *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
             *self._sources(),
         ]
@@ -421,6 +437,8 @@ class Gateway:
             self.limits.retain(config)
             self.guards.retain(config)
             self.caches.retain(config)
+            if self.queues is not None:
+                self.queues.retain(config.models)
             if self.tokenizers is not None:
                 self.tokenizers.want(config.models)
                 self.metrics.tokenizer_faults.retain("tokenizer", self.tokenizers.names())
@@ -451,6 +469,8 @@ class Gateway:
                 self.metrics.tokenizers.at(kind.value).value = models
         if self.store.runtime is None:
             return
+        if self.queues is not None:
+            self.queues.read_gauges()
         for model in self.store.runtime.models.values():
             model.metrics.queue_depth.value = model.endpoints.waiting
             self.metrics.endpoints.at(model.name).value = len(model.endpoints.states)
@@ -469,6 +489,13 @@ class Gateway:
         metrics.kv_decisions.at(model, "estimate").value = held.estimated
         metrics.kv_prompt_tokens.at(model).value = held.prompt_tokens
         metrics.kv_expected_hits.at(model).value = held.expected_hits
+
+
+def _tiers(settings: Settings) -> Mapping[str, Urgency]:
+    try:
+        return read_tiers(settings.queue_tiers)
+    except ValueError as error:
+        raise SettingsError(f"--queue-tiers: {error}") from None
 
 
 def _hedging(settings: Settings) -> Hedging | None:

@@ -29,6 +29,7 @@
     ├── UpstreamFailed        502   the engine broke off, answered nonsense or could not be reached
     ├── UpstreamTimeout       504   the engine was too slow
     ├── ImageUnavailable 502, 504   try again: the host of an image that the request names failed, or was too slow
+    ├── RequestPoisoned       500   do not ask it again: engines have died of it
     └── UpstreamRejected      any   the engine's own error answer, normalised
     ClientGone                      nobody is there to be told
 
@@ -300,6 +301,15 @@ class UpstreamFailed(GatewayError):
 
     status = 502
     code = "upstream_error"
+
+
+class RequestPoisoned(GatewayError):
+    """Engines or workers have died each time that they had it. It is final: no other model is asked."""
+
+    code = "request_poisoned"
+
+    def __init__(self) -> None:
+        super().__init__("engines failed each time that they were given this request", headers=(NO_RETRY,))
 
 
 class UpstreamTimeout(GatewayError):

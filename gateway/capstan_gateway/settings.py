@@ -23,7 +23,8 @@ MAX_KEPT_SECONDS: Final = 366 * 86400
 EXPOSED_HEADERS: Final = (
     "x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-capstan-model",
     "x-capstan-route", "x-capstan-cost", "x-capstan-budget", "x-capstan-dropped-tools", "x-capstan-trimmed",
-    "x-capstan-counted-by", "x-gateway-attempts", "x-gateway-overhead-ms",
+    "x-capstan-counted-by", "x-capstan-queue-place", "x-capstan-queue-expected-wait", "x-gateway-attempts",
+    "x-gateway-overhead-ms",
     *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
     *(
         f"anthropic-ratelimit-{unit}-{what}"
@@ -189,6 +190,12 @@ class Settings:
         0.05, "how long a request waits for Redis at most where that is asked whether a limit allows it", above=0
     )
     gateways: int = setting(1, "how many gateways share the limits, until Redis says how many there are", least=1)
+    queue_tiers: tuple[str, ...] = setting(
+        (),
+        "comma-separated tiers of credentials, how urgent their requests are in queues (high, default, low, batch) and "
+        "what share of the engines their tenants have beside others: premium=high:4,trial=low:0.5 (default: all are of "
+        "class default and weight 1)",
+    )
     limits_one_by_one: bool = setting(
         False, "ask Redis for each limited request, in place of taking shares of large limits ahead"
     )

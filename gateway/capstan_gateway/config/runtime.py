@@ -42,8 +42,8 @@ class ServedModel:
     __slots__ = (
         "adapter", "answer", "answer_alone", "auto", "capabilities", "context_window", "continuous_usage", "created",
         "endpoints", "external", "fallbacks", "id", "isolates", "layers", "max_output_tokens", "metrics", "name",
-        "name_lines", "plan", "prefixes", "price", "provider", "rates", "rename", "speaks_anthropic", "target", "task",
-        "timeouts", "upstream_name", "weight",
+        "name_lines", "plan", "prefixes", "price", "provider", "queue", "rates", "rename", "speaks_anthropic", "target",
+        "task", "timeouts", "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -92,6 +92,8 @@ class ServedModel:
         self.rename = Rename(upstream_name, name) if upstream_name != name else None
         backend = entry.backend
         self.external = isinstance(backend, ExternalBackend)
+        self.queue = entry.queue
+        """How its requests may wait; None: there is no worker that takes from a queue."""
         self.provider = backend.provider if isinstance(backend, ExternalBackend) else ""
         self.speaks_anthropic = self.provider == Provider.ANTHROPIC
         self.layers: tuple[Any, ...] = ()

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from capstan_contract.caches import CachesReport
 from capstan_contract.config import ConfigReport
+from capstan_contract.demand import DEMAND_PATH, DemandReport
 from capstan_contract.guards import GuardsReport
 from capstan_contract.limits import LimitsReport
 from capstan_contract.names import REQUEST_ID_HEADER
@@ -118,9 +119,10 @@ def admin_routes(
     limits: Callable[[], LimitsReport],
     guards: Callable[[], GuardsReport],
     caches: Callable[[], CachesReport],
+    demand: Callable[[], DemandReport],
 ) -> APIRouter:
-    """GET /metrics for Prometheus, GET /internal/config, /internal/limits, /internal/guards and /internal/caches for
-    the operator, and /internal/guards/model for people."""
+    """GET /metrics for Prometheus, GET /internal/config, /internal/limits, /internal/guards, /internal/caches and
+    /internal/demand for the operator, and /internal/guards/model for people."""
     router = APIRouter(tags=["admin"])
     threads = Threads("metrics", queued=16)
 
@@ -156,6 +158,11 @@ def admin_routes(
     async def get_caches_report() -> CachesReport:
         """Say what each CachePolicy has done, and of no request."""
         return caches()
+
+    @router.get(DEMAND_PATH)
+    async def get_demand_report() -> DemandReport:
+        """Say how much is asked of each model by way of this replica, and how its queue stands."""
+        return demand()
 
     @router.get("/internal/guards/model")
     async def get_guards_of_model(name: str) -> dict[str, Any]:

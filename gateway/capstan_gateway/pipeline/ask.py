@@ -168,6 +168,7 @@ class Ask:
             return
         self.stats.waited += child.stats.waited
         self.stats.first_byte, self.stats.read = child.stats.first_byte, child.stats.read
+        self.stats.queued = child.stats.queued
         self.answered_by = child.answered_by
         self.counted_by = child.counted_by
         self.cached = child.cached or self.cached

@@ -33,6 +33,7 @@ from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.engine_answer import FINISHING, asked_by, looks_odd, mended_large, read_answer
 from capstan_gateway.pipeline.leftover import FirstFrames, Leftover
 from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
+from capstan_gateway.pipeline.queueing import queueing_of
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import COUNT_PATH, TOKENIZE_PATH, Request
 from capstan_gateway.pipeline.salt import SALT, salt_for
@@ -42,7 +43,7 @@ from capstan_gateway.routing.affinity import affinity_key
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.held_blocks import PromptBlocks
 from capstan_gateway.routing.port import Call, DispatchedResponse
-from capstan_gateway.routing.unroutable import NoEndpoint, RoutingError
+from capstan_gateway.routing.unroutable import NoEndpoint, QueueRefused, RoutingError, TooManyWaiting
 from capstan_gateway.routing.verdicts import CLIENT_ERROR, SERVER_ERROR
 from capstan_gateway.streaming.counted_relay import CountedRelay
 from capstan_gateway.streaming.deltas import check_answer, said_in
@@ -110,6 +111,7 @@ async def call_model(
     call = _call(deps, model, ask, adapter, body, continuous)
     if model.endpoints.held is not None and adapter is None:
         call.prompt = await _prompt(deps, ask, model, len(body), salt)
+    model.endpoints.arrived += 1
     dispatcher, stats = deps.dispatcher, ask.stats
     billed = adapter is None or adapter.billed
     before = len(stats.tried)
@@ -147,6 +149,8 @@ async def call_model(
     except BaseException as error:
         if billed:
             settle_lost(ask.bill, model, request, _without(stats.tried[before:], settled))
+        if isinstance(error, NoEndpoint | TooManyWaiting | QueueRefused):
+            model.endpoints.rejected += 1
         instead = await _instead(deps, model, ask, adapter, error) if isinstance(error, Exception) else None
         if instead is None:
             raise
@@ -158,6 +162,7 @@ async def call_model(
     if not billed:
         ask.counted_by = CountedBy.PROVIDER if model.speaks_anthropic else CountedBy.ENGINE
     if type(reply) is StreamReply:
+        model.endpoints.first_tokens.observe(stats.waited + stats.first_byte)
         ask.on_end(answer.close)
         settle_stream_later(ask, model, reply.relay)
     return reply
@@ -240,6 +245,8 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
         if ask.may_wait and (adapter is None or adapter.billed):
             most, first_token = deps.endpoint_wait_seconds, model.timeouts.firstTokenSeconds
             call.wait_seconds = most if most < first_token else first_token
+        if model.queue is not None and (adapter is None or adapter.billed):
+            call.queueing = queueing_of(deps, model, ask, repeatable=call.repeatable)
     if request.stream:
         call.first_token_seconds = model.timeouts.firstTokenSeconds
         call.idle_seconds = model.timeouts.idleSeconds

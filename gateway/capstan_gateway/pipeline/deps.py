@@ -1,6 +1,6 @@
 """What the stages need of the process. Made once, passed to every stage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.estimates import MeanOutputs
+from capstan_gateway.queueing.urgency import Urgency
 from capstan_gateway.routing.held_blocks import PromptBlocks
 from capstan_gateway.routing.port import DispatchPort
 from capstan_gateway.selection.route_memory import RouteMemory
@@ -89,6 +90,8 @@ class Deps:
     """How long answers of models are."""
     images: ImageFetcher | None = None
     """Fetches images that requests name by URL, for models' own engines; None: those get the URLs."""
+    tiers: Mapping[str, Urgency] | None = None
+    """How urgent in queues requests of tiers are; None: there are no queues."""
     responses: ResponseStore | None = None
     """Keeps responses of `/v1/responses`; None: nothing is stored."""
     usage: UsageCounts | None = None

@@ -4,7 +4,14 @@ import logging
 
 from capstan_gateway.errors import OUT_OF_TIME, GatewayError, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
 from capstan_gateway.headers import retry_after_headers
-from capstan_gateway.routing.unroutable import KeyMissing, NoCredential, NoEndpoint, RoutingError, TooManyWaiting
+from capstan_gateway.routing.unroutable import (
+    KeyMissing,
+    NoCredential,
+    NoEndpoint,
+    QueueRefused,
+    RoutingError,
+    TooManyWaiting,
+)
 from capstan_gateway.upstream.errors import (
     BodyTooLarge,
     ConnectFailed,
@@ -44,6 +51,12 @@ def _of_routing(error: RoutingError) -> GatewayError:
             "too many requests wait for this model",
             status=429, type="requests", code="rate_limit_exceeded", headers=headers,
         )  # fmt: skip
+    if isinstance(error, QueueRefused):
+        if error.full:
+            message, code = "the queue of this model is full", "queue_full"
+        else:
+            message, code = "a request to this model would wait too long now", "queue_wait_too_long"
+        return GatewayError(message, status=429, type="requests", code=code, headers=headers)
     if isinstance(error, NoCredential):
         return UpstreamFailed(_NO_KEY)
     if isinstance(error, NoEndpoint):

@@ -52,9 +52,17 @@ def _own_lines(delivery: Delivery, ask: Ask, deps: Deps) -> bytes:
         lines += guard_lines(ask.guarded or (), unchecked=ask.unchecked)
     if ask.cached is not None:
         lines += cache_lines(ask.cached)
+    if stats.queued is not None:
+        lines += queue_lines(*stats.queued)
     if ask.route_note or delivery.client_document is not None or delivery.trimmed is not None:
         lines += _further_lines(delivery, ask)
     return lines
+
+
+def queue_lines(place: int, expected_ms: int) -> bytes:
+    """Say how an answer was waited for in the queue; nothing of the expected wait where nobody knew it."""
+    lines = b"x-capstan-queue-place: %d\r\n" % place
+    return lines if expected_ms < 0 else lines + b"x-capstan-queue-expected-wait: %.3f\r\n" % (expected_ms / 1000)
 
 
 def _further_lines(delivery: Delivery, ask: Ask) -> bytes:

@@ -22,11 +22,14 @@ class EndpointSet:
         "_absent",
         "_registry",
         "_waiters",
+        "arrived",
         "contents",
         "first_bytes",
+        "first_tokens",
         "heads",
         "held",
         "max_waiting",
+        "rejected",
         "sessions",
         "states",
         "tiered",
@@ -37,12 +40,19 @@ class EndpointSet:
         self, registry: EndpointRegistry, endpoints: Iterable[Endpoint] = (), *, max_waiting: int = 1000
     ) -> None:
         self._registry = registry
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: dict[asyncio.Future[None], float] = {}
+        """Whoever waits for a change, and since when: the first one the longest."""
         self._absent: dict[bytes, float] = {}
         """Paths that they do not serve, and until when that is taken for granted."""
         self.max_waiting = max_waiting
         self.first_bytes = FirstBytes()
         """How long the model's streams take to begin."""
+        self.first_tokens = FirstBytes()
+        """The same with what was waited for before, as their clients see it."""
+        self.arrived = 0
+        """Calls of the model, whatever became of them."""
+        self.rejected = 0
+        """Those of them that found nobody: too much waited, or nobody came in time."""
         self.heads = SharedHeads()
         """Which beginnings of prompts many requests to the model share."""
         self.sessions = Sessions()
@@ -96,6 +106,11 @@ class EndpointSet:
         """How many callers wait for a change."""
         return len(self._waiters)
 
+    @property
+    def waiting_since(self) -> float | None:
+        """Since when the first of them waits, in the loop's time; None: nobody does."""
+        return next(iter(self._waiters.values()), None)
+
     async def changed(self, version: int, *, timeout: float) -> bool:
         """Wait until the version is no longer `version`; False when `timeout` seconds passed first."""
         if self.version != version:
@@ -103,12 +118,12 @@ class EndpointSet:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(timeout, _wake, waiter)
-        self._waiters.add(waiter)
+        self._waiters[waiter] = loop.time()
         try:
             await waiter
         finally:
             timer.cancel()
-            self._waiters.discard(waiter)
+            self._waiters.pop(waiter, None)
         return self.version != version
 
 

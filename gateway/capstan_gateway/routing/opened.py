@@ -41,7 +41,7 @@ async def open_answer(call: Call, response: UpstreamResponse, attempt: Attempt) 
             size += len(data)
             if size > FREE_OPENING_BYTES:
                 share = share or (call.memory() if call.memory is not None else None)
-                _take(size, share, attempt)
+                take_opening(size, share, attempt.endpoint.id)
     except BaseException:
         if share is not None:
             share.release()
@@ -50,9 +50,9 @@ async def open_answer(call: Call, response: UpstreamResponse, attempt: Attempt) 
     return opening
 
 
-def _take(size: int, share: Share | None, attempt: Attempt) -> None:
+def take_opening(size: int, share: Share | None, whose: str) -> None:
     """Take note that so many bytes without a token have come. Raises ProtocolError for too many, and NoMemory."""
     if size > MAX_OPENING_BYTES:
-        raise ProtocolError(attempt.endpoint.id, f"more than {MAX_OPENING_BYTES} bytes without a token")
+        raise ProtocolError(whose, f"more than {MAX_OPENING_BYTES} bytes without a token")
     if share is not None and not share.grow_to(OPENING_FACTOR * size):
-        raise NoMemory(attempt.endpoint.id, "the gateway has no room for the beginning of the stream")
+        raise NoMemory(whose, "the gateway has no room for the beginning of the stream")

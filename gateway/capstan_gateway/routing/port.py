@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from capstan_contract.config import ModelQueue
+from capstan_contract.queue.names import PriorityClass
 from capstan_gateway.headers import Header
 from capstan_gateway.memory import Share
 from capstan_gateway.routing.attempt import Attempt
@@ -41,6 +43,28 @@ class Opening(Protocol):
     def fault(self) -> str | None:
         """One word for what makes this no answer, for which its endpoint is to blame; None when nothing does."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Queueing:
+    """How a call may wait in the queue of its model."""
+
+    model: str
+    """`namespace/name` of the LLMModel."""
+    rules: ModelQueue
+    name: str
+    """Its served name, for metrics."""
+    request_id: str
+    tenant: str
+    """A name that tells nothing: entries can be read in Redis."""
+    priority: PriorityClass
+    weight: float
+    tokens: Callable[[], int]
+    """Estimates what it will take of an engine."""
+    apart: bool
+    """Whether it is better sent at once: the gateway asks on its own behalf, or it must not be sent twice."""
+    may_wait: bool
+    """Whether nobody else answers in place of a model that has no endpoint."""
 
 
 @dataclass(slots=True)
@@ -85,13 +109,16 @@ class Call:
     """Endpoints that are not asked (again) as long as there are others."""
     hosted: bool = False
     """Whether somebody charges for each answer."""
+    queueing: Queueing | None = None
+    """None: it is sent directly, as its model has no queue."""
 
 
 class CallStats:
     """What happened to a call; the caller reads it afterwards, also when `dispatch` raised or was cancelled."""
 
     __slots__ = (
-        "attempts", "counted", "failures", "first_byte", "hedges", "read", "retries", "spent", "tried", "waited",
+        "attempts", "counted", "failures", "first_byte", "hedges", "queued", "read", "retries", "spent", "tried",
+        "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -115,6 +142,9 @@ class CallStats:
         """How each second attempt that was sent on a late first token ended; see `race.HedgeOutcome`."""
         self.failures: list[str] = []
         """One word per failed attempt: the error's class, or the status. At most 20."""
+        self.queued: tuple[int, int] | None = None
+        """Of an answer that was waited for in the queue: how many were in front of it, and how many milliseconds it was
+        expected to wait, -1 where nobody knew."""
         self.spent = False
         """Whether a request that is not repeatable was sent: nobody else is asked then, no other model either."""
 

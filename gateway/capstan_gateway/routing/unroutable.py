@@ -3,7 +3,8 @@
     RoutingError
     ├── NoEndpoint        none became available in the time allowed: 503 with Retry-After
     ├── NoCredential      no endpoint of a hosted model has its key: 502
-    └── TooManyWaiting    enough requests wait for this model already: 429 with Retry-After, at once
+    ├── TooManyWaiting    enough requests wait for this model already: 429 with Retry-After, at once
+    └── QueueRefused      as many as may wait in its queue, or longer than it has time for: the same
 
     UpstreamError (upstream.errors)
     └── KeyMissing        nothing was sent: this endpoint of a hosted model has no key; the next one may have
@@ -40,3 +41,12 @@ class KeyMissing(UpstreamError):
 
 class TooManyWaiting(RoutingError):
     """As many requests as allowed wait for an endpoint of this model."""
+
+
+class QueueRefused(RoutingError):
+    """The queue of this model does not take it now."""
+
+    def __init__(self, message: str, *, retry_after: float, full: bool) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.full = full
+        """Whether as much waits as may; else it would wait too long."""

@@ -16,7 +16,7 @@ The only place that decides it, and pure: whoever acts on a verdict has the budg
     408                                                      no                 yes
     too long a prompt                                        no                 one with a larger window
     any other 4xx, a guard's block                           no                 no
-    a guard that could not check                                                no
+    a guard that could not check, or engines died of it                         no
 
 A request that is not repeatable goes nowhere else once it was sent, whatever became of it. A member of a cascade is
 another model. Everything here is about requests of whose answer nothing has reached the client.
@@ -31,6 +31,7 @@ from capstan_gateway.errors import (
     GuardUnavailable,
     InvalidRequest,
     NotCached,
+    RequestPoisoned,
     UpstreamRejected,
 )
 from capstan_gateway.routing.unroutable import KeyMissing
@@ -142,8 +143,8 @@ def another_model(error: Exception, *, spent: bool = False) -> Elsewhere:
     if spent:
         return Elsewhere.NOWHERE
     if isinstance(error, GatewayError):
-        if isinstance(error, GuardUnavailable | AnswerNotChecked | NotCached):
-            return Elsewhere.NOWHERE  # Another model may be without that guard, or that cache.
+        if isinstance(error, GuardUnavailable | AnswerNotChecked | NotCached | RequestPoisoned):
+            return Elsewhere.NOWHERE  # Another model may be without that guard, or that cache; or die of it as well.
         if error.code == CONTEXT_LENGTH:
             return Elsewhere.LARGER_WINDOW
         goes_on = error.status >= SERVER_ERROR or error.status in (REQUEST_TIMEOUT, FULL)

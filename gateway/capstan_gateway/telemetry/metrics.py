@@ -56,6 +56,30 @@ class Metrics(Collector):
         )
         self.in_flight = NumberFamily("gauge", "gateway_inflight_requests", "Requests being served.", model)
         self.queue_depth = NumberFamily("gauge", "gateway_queue_depth", "Requests waiting for an endpoint.", model)
+        self.queue_dispatched = NumberFamily(
+            "counter", "gateway_queue_dispatched_total", "Calls of models with a queue, by the way that they went.",
+            ("model", "way"),
+        )  # fmt: skip
+        self.queue_rejected = NumberFamily(
+            "counter", "gateway_queue_rejected_total", "Calls that the queue did not take.", ("model", "reason")
+        )
+        self.queue_wait = HistogramFamily(
+            "gateway_queue_wait_seconds", "Time from putting an entry in to the head of its answer.", model, LATENCY
+        )
+        self.queue_waiting = NumberFamily(
+            "gauge", "gateway_queue_waiting", "Entries that wait, of all gateways.", ("model", "class")
+        )
+        self.queue_oldest = NumberFamily(
+            "gauge", "gateway_queue_oldest_seconds", "How long the first of them has waited.", model
+        )
+        self.queue_expected_wait = NumberFamily(
+            "gauge",
+            "gateway_queue_expected_wait_seconds",
+            "How long another one would wait.",
+            model,
+        )
+        self.queue_running = NumberFamily("gauge", "gateway_queue_running", "Entries that workers have.", model)
+        self.queue_workers = NumberFamily("gauge", "gateway_queue_workers", "Workers that take from the queue.", model)
         self.retries = NumberFamily("counter", "gateway_retries_total", "Further attempts.", ("model", "kind"))
         self.hedges = NumberFamily(
             "counter", "llm_hedges_total", "Second attempts on a late first token.", ("model", "outcome")

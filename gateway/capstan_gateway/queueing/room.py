@@ -1,0 +1,251 @@
+"""The queues of all models: their connections to Redis, and what is done for all of them every two seconds.
+
+Nothing is connected before a config has a model with a queue. The calls of all models share one connection; the answers
+of each model that has entries come by one of its own.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+from capstan_contract.config import Dispatch, ModelEntry, ModelQueue
+from capstan_contract.queue.names import RENEW_SECONDS, PriorityClass
+from capstan_contract.queue.wire import Packing
+from capstan_contract.redis_address import read_address
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.queueing.entry import Entry, SentDirectly
+from capstan_gateway.queueing.line import Line
+from capstan_gateway.queueing.reader import AWAY_SECONDS, Reader
+from capstan_gateway.settings import Settings
+from capstan_gateway.stores.port import StoreDown
+from capstan_gateway.stores.scripted import Links, make_links
+from capstan_gateway.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+RECENT_SECONDS: Final = 60.0
+"""How long behind its last request a model's queue is looked at."""
+STALE_SECONDS: Final = 3 * RENEW_SECONDS
+"""What was said of a queue longer ago says nothing any more."""
+MOST_LINES: Final = 4096
+_TOGETHER: Final = 64
+
+
+class Room:
+    """Implements `lifecycle.Part`."""
+
+    name = "queue"
+
+    def __init__(
+        self, settings: Settings, *, metrics: Metrics, rng: Random, secret_of: Callable[[str], bytes | None]
+    ) -> None:
+        self.gateway: Final = f"gw-{secrets.token_hex(8)}"
+        """Another one for each process: nobody reads what another process was told."""
+        self.threads: Final = Threads("queue-bodies", queued=64)
+        self.lines: dict[str, Line] = {}
+        self._readers: dict[str, Reader] = {}
+        self._settings = settings
+        self._metrics = metrics
+        self._rng = rng
+        self._secret_of = secret_of
+        self._packings: dict[str, tuple[bytes, Packing | None]] = {}
+        self._names: dict[str, str] = {}
+        """Served names, by the ids of models with a queue, for metrics."""
+        self._links = self._make_links(settings.redis_seconds)
+        self._loop = asyncio.get_running_loop()
+        self._look = asyncio.Event()
+
+    # --- for the dispatcher -------------------------------------------------------------------------------------------
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a call would be sent at once, or Redis was not spoken to yet."""
+        return self._links.connected or self._links.failure is None
+
+    def line(self, model_id: str, name: str) -> Line:
+        """Give the queue of a model, which has a request now."""
+        line = self.lines.get(model_id)
+        now = self._loop.time()
+        if line is None:
+            rejected = self._metrics.queue_rejected
+
+            def count(reason: str) -> None:
+                rejected.at(name, reason).value += 1
+
+            line = self.lines[model_id] = Line(
+                model_id, links=self._links, gateway=self.gateway, threads=self.threads, count=count
+            )
+            self._bound()
+        if now - line.used_at > RECENT_SECONDS:
+            self._look.set()  # What is known of it is old: it is looked at now.
+        line.used_at = now
+        return line
+
+    def reader(self, line: Line) -> Reader:
+        """Give who reads the answers of a queue."""
+        reader = self._readers.get(line.model_id)
+        if reader is None:
+            seconds = self._settings.redis_seconds
+            reader = self._readers[line.model_id] = Reader(
+                line, lambda block: self._make_links(block + seconds), rng=self._rng
+            )
+        return reader
+
+    def packing(self, rules: ModelQueue) -> Packing | None:
+        """Give what writes entries; None where they are to be sealed and what seals them is missing, or too short."""
+        name = rules.secretFile
+        if name is None:
+            return _OPEN
+        secret = self._secret_of(name) or b""
+        known = self._packings.get(name)
+        if known is None or known[0] != secret:
+            known = self._packings[name] = (secret, _sealing(name, secret))
+        return known[1]
+
+    def gateways(self, line: Line) -> int:
+        """Give how many gateways share a queue, as far as is known."""
+        return self._settings.gateways if line.state is None else max(line.state.gateways, 1)
+
+    # --- its life -----------------------------------------------------------------------------------------------------
+
+    def retain(self, models: Sequence[ModelEntry]) -> None:
+        """Take in a new config: what is kept of models that have no queue any more ends with their last entry."""
+        queues = {entry.id: entry.queue for entry in models if entry.queue is not None}
+        if any(queue.dispatch is not Dispatch.DIRECT for queue in queues.values()):
+            self._links.start()
+        for model_id in [one for one, line in self.lines.items() if one not in queues and not line.entries]:
+            self._forget(model_id)
+        self._names = {entry.id: entry.servedName for entry in models if entry.id in queues}
+        secrets_used = {queue.secretFile for queue in queues.values()}
+        self._packings = {name: known for name, known in self._packings.items() if name in secrets_used}
+
+    async def run(self) -> None:
+        """Look at all queues in use, again and again."""
+        while True:
+            self._look.clear()
+            await self.look()
+            try:
+                async with asyncio.timeout(RENEW_SECONDS * self._rng.uniform(0.8, 1.0)):
+                    await self._look.wait()
+            except TimeoutError:
+                continue
+
+    def not_ready(self) -> str | None:
+        """Keep no request away: without a queue they go directly."""
+        return None
+
+    async def aclose(self) -> None:
+        """Say that the gateway ends, and let go of the connections."""
+        try:
+            async with asyncio.timeout(1.0):
+                await asyncio.gather(*(line.leave() for line in self.lines.values()), return_exceptions=True)
+        except TimeoutError:
+            log.warning("Redis was not told that the gateway ends")
+        await asyncio.gather(*(reader.aclose() for reader in self._readers.values()))
+        await self._links.aclose()
+        self.threads.close()
+
+    async def look(self) -> None:
+        """Say that the gateway is there, and see how the queues stand that are in use."""
+        now = self._loop.time()
+        used = [line for line in self.lines.values() if line.entries or now - line.used_at <= RECENT_SECONDS]
+        if used and self._links.connected:
+            for start in range(0, len(used), _TOGETHER):
+                await asyncio.gather(*(self._beat(line) for line in used[start : start + _TOGETHER]))
+        for line in used:
+            if now - line.state_at > STALE_SECONDS:
+                line.state = None
+            self._send_directly(line)
+
+    async def _beat(self, line: Line) -> None:
+        # One gateway in a beat is enough, and each will do.
+        sweep = self._rng.random() * self.gateways(line) < 1.0
+        try:
+            await line.beat(sweep=sweep)
+        except StoreDown:
+            self._metrics.redis_calls.at("queue", "failed").value += 1
+        else:
+            self._metrics.redis_calls.at("queue", "answered").value += 1
+
+    def _send_directly(self, line: Line) -> None:
+        """Let entries go that wait in vain though the model has an endpoint: Redis is away, or no worker takes."""
+        now = self._loop.time()
+        reader = self._readers.get(line.model_id)
+        away_since = None if reader is None else reader.away_since
+        away = away_since is not None and now - away_since > AWAY_SECONDS
+        untaken = line.state is not None and line.state.workers == 0
+        if not (away or untaken):
+            return
+        for entry in line.entries.values():
+            if now - entry.began_at > AWAY_SECONDS and _may_go(entry, away=away) and is_ready(entry, now):
+                entry.fail(SentDirectly())
+
+    def read_gauges(self) -> None:
+        """Tell how the queues stand that are known."""
+        metrics, now = self._metrics, self._loop.time()
+        for family in (
+            metrics.queue_waiting, metrics.queue_oldest, metrics.queue_expected_wait, metrics.queue_running,
+            metrics.queue_workers,
+        ):  # fmt: skip
+            family.retain("model", ())
+        for model_id, line in self.lines.items():
+            name, state = self._names.get(model_id), line.state
+            if name is None or state is None or now - line.state_at > STALE_SECONDS:
+                continue
+            for priority, waiting in zip(PriorityClass, state.waiting, strict=False):
+                metrics.queue_waiting.at(name, priority.name.lower()).value = waiting
+            metrics.queue_oldest.at(name).value = state.oldest_ms / 1000
+            metrics.queue_expected_wait.at(name).value = sum(state.waiting) * state.mean_us / 1e6
+            metrics.queue_running.at(name).value = state.running
+            metrics.queue_workers.at(name).value = state.workers
+
+    def _bound(self) -> None:
+        if len(self.lines) > MOST_LINES:
+            idle = min((line for line in self.lines.values() if not line.entries), key=_used_at, default=None)
+            if idle is not None:
+                self._forget(idle.model_id)
+
+    def _forget(self, model_id: str) -> None:
+        self.lines.pop(model_id, None)
+        reader = self._readers.pop(model_id, None)
+        if reader is not None:
+            reader.stop()
+
+    def _make_links(self, seconds: float) -> Links:
+        settings = self._settings
+        return make_links(
+            read_address(settings.redis_url or ""), rng=self._rng, password=settings.redis_password,
+            sentinel_password=settings.redis_sentinel_password, ca_file=settings.redis_ca_file, seconds=seconds,
+        )  # fmt: skip
+
+
+_OPEN: Final = Packing()
+
+
+def _sealing(name: str, secret: bytes) -> Packing | None:
+    try:
+        if secret:
+            return Packing(secret)
+        reason = "there is no such file"
+    except (ValueError, ImportError) as error:
+        reason = str(error)
+    log.error("nothing is queued: what seals entries cannot be used", extra={"file": name, "reason": reason})
+    return None
+
+
+def _used_at(line: Line) -> float:
+    return line.used_at
+
+
+def _may_go(entry: Entry, *, away: bool) -> bool:
+    if not entry.waits:
+        return False
+    return away or entry.wish.rules.dispatch is Dispatch.AUTO
+
+
+def is_ready(entry: Entry, now: float) -> bool:
+    """Whether the model of an entry has an endpoint in good health."""
+    return any(state.breaker.allows(now) for state in entry.call.endpoints.states)

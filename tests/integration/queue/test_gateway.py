@@ -1,0 +1,297 @@
+"""Requests that wait in Redis, through a running gateway with the official client, and a worker that a test scripts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from capstan_contract.config import Dispatch, ModelEntry, ModelQueue, Task, Timeouts
+from capstan_contract.queue.calls import Failure
+from support.gateway import RunningGateway, entry, running_gateway
+from support.queue_taker import EVENTS, Job, QueueWorker, completion, queue_worker, random_text, reply
+from support.redis_server import RedisServer, redis_server
+from support.wait import eventually
+
+ASKED: Any = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
+SOON = Timeouts(totalSeconds=20)
+QUEUED = ModelQueue(dispatch=Dispatch.QUEUE)
+
+
+@pytest.fixture(scope="module")
+def redis_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One Redis for all tests of this file."""
+    with redis_server(tmp_path_factory.mktemp("queue")) as server:
+        yield server
+
+
+@pytest.fixture
+def store(redis_of_all: RedisServer) -> RedisServer:
+    """Redis, with nothing in it."""
+    redis_of_all.client().flushall()
+    return redis_of_all
+
+
+@asynccontextmanager
+async def gateway_of(
+    store: RedisServer, folder: Path, *models: ModelEntry, **settings: Any
+) -> AsyncIterator[RunningGateway]:
+    """Run a gateway on this Redis; without models it has one that is always queued."""
+    served = models or (entry("chat", queue=QUEUED, timeouts=SOON),)
+    async with running_gateway(
+        folder, *served, redis_url=store.url, redis_limit_seconds=2.0, redis_seconds=2.0, **settings
+    ) as gateway:
+        yield gateway
+
+
+async def never(job: Job) -> None:
+    """Have it, and say nothing."""
+    await job.unwanted.wait()
+
+
+async def test_an_answer_in_one_piece(store: RedisServer, tmp_path: Path) -> None:
+    """A request of a model at zero is answered by the worker that takes it, and its head says how it waited."""
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+        async with queue_worker(store.port, reply) as worker:
+            raw = await client.chat.completions.with_raw_response.create(**ASKED)
+        assert raw.parse().choices[0].message.content == "one two three"
+        assert raw.headers["x-capstan-queue-place"] == "0"
+        assert raw.headers["x-capstan-queue-expected-wait"] == "0.000"
+        (job,) = worker.seen
+        assert job.ask.path == "/v1/chat/completions"
+        assert job.body["messages"] == ASKED["messages"]
+        assert dict(job.ask.headers)["x-request-id"] == raw.headers["x-request-id"]
+        assert gateway.metric("gateway_queue_dispatched_total", model="chat", way="queue") == 1
+
+
+async def test_a_stream(store: RedisServer, tmp_path: Path) -> None:
+    """A stream comes piece by piece: the first one is there while the worker still works."""
+    more = asyncio.Event()
+
+    async def answer(job: Job) -> None:
+        await job.head(content_type=EVENTS)
+        await job.chunk("one ")
+        await more.wait()
+        await job.chunk("two")
+        await job.finish()
+
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+        async with queue_worker(store.port, answer):
+            stream = await client.chat.completions.create(**ASKED, stream=True)
+            texts = []
+            async for chunk in stream:
+                texts.append(chunk.choices[0].delta.content or "")
+                more.set()
+        assert "".join(texts) == "one two"
+
+
+@pytest.mark.parametrize("route", ["completions", "embeddings"])
+async def test_other_routes_are_queued_alike(store: RedisServer, tmp_path: Path, route: str) -> None:
+    """Completions and embeddings take the same way as chat."""
+    task = Task.EMBED if route == "embeddings" else Task.CHAT
+
+    async def answer(job: Job) -> None:
+        if route == "embeddings":
+            vector = {"object": "embedding", "index": 0, "embedding": [0.5, 1.0]}
+            usage = {"prompt_tokens": 1, "total_tokens": 1}
+            await job.answer({"object": "list", "model": "chat", "data": [vector], "usage": usage})
+            return
+        choice = {"index": 0, "text": "there", "finish_reason": "stop"}
+        await job.answer({**completion(""), "object": "text_completion", "choices": [choice]})
+
+    async with gateway_of(store, tmp_path, entry("chat", queue=QUEUED, task=task, timeouts=SOON)) as gateway:
+        async with gateway.client() as client, queue_worker(store.port, answer) as worker:
+            if route == "embeddings":
+                vectors = await client.embeddings.create(model="chat", input="here", encoding_format="float")
+                assert vectors.data[0].embedding == [0.5, 1.0]
+            else:
+                said = await client.completions.create(model="chat", prompt="here")
+                assert said.choices[0].text == "there"
+        assert [job.ask.path for job in worker.seen] == [f"/v1/{route}"]
+
+
+async def test_a_client_that_leaves_while_it_waits(store: RedisServer, tmp_path: Path) -> None:
+    """What nobody has taken yet is out of the queue when its client has gone."""
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+        asking = asyncio.create_task(client.chat.completions.create(**ASKED))
+        seen = store.client()
+        await eventually(lambda: bool(list(seen.scan_iter("*entry:*"))), what="the entry")
+        asking.cancel()
+        await eventually(lambda: not list(seen.scan_iter("*entry:*")), what="the end of the entry")
+        await gateway.settled()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_client_that_leaves_while_a_worker_has_it(store: RedisServer, tmp_path: Path, begun: bool) -> None:
+    """A worker hears that nobody wants an answer any more, before its first token and in the middle of it."""
+
+    async def answer(job: Job) -> None:
+        await job.head(content_type=EVENTS)
+        if begun:
+            await job.chunk("one ")
+        await job.unwanted.wait()
+
+    async with (
+        gateway_of(store, tmp_path) as gateway, gateway.client() as client, queue_worker(store.port, answer) as worker
+    ):  # fmt: skip
+        stream = asyncio.create_task(client.chat.completions.create(**ASKED, stream=True))
+        await eventually(lambda: len(worker.seen) == 1, what="the job")
+        if begun:
+            await (await stream).close()
+        else:
+            stream.cancel()
+        async with asyncio.timeout(10):
+            await worker.seen[0].unwanted.wait()
+        await gateway.settled()
+
+
+async def lose(store: RedisServer, worker: QueueWorker) -> None:
+    """Let a worker be gone, and its leases over."""
+    await worker.die()
+    seen = store.client()
+    for key in seen.scan_iter("*work:*"):
+        for one in seen.xpending_range(key, "workers", "-", "+", 10):
+            seen.xclaim(key, "workers", worker.name, 0, [one["message_id"]], idle=60_000, justid=True)
+
+
+async def test_a_worker_that_is_lost_before_it_answers(store: RedisServer, tmp_path: Path) -> None:
+    """Another worker answers, and the client sees nothing of it."""
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+        asking = asyncio.create_task(client.chat.completions.create(**ASKED))
+        async with queue_worker(store.port, never, places=1) as lost:
+            await eventually(lambda: len(lost.seen) == 1, what="the job")
+        await lose(store, lost)
+        async with queue_worker(store.port, reply) as worker:
+            assert (await asking).choices[0].message.content == "one two three"
+        assert worker.seen[0].taken.attempt == 2
+
+
+async def test_a_worker_that_is_lost_in_the_middle(store: RedisServer, tmp_path: Path) -> None:
+    """Behind its first piece an answer ends with an error frame, and not as if it were whole."""
+
+    async def answer(job: Job) -> None:
+        await job.head(content_type=EVENTS)
+        await job.chunk("one ")
+        await job.unwanted.wait()
+
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+        async with queue_worker(store.port, answer) as worker:
+            stream = await client.chat.completions.create(**ASKED, stream=True)
+            texts = [(await anext(stream)).choices[0].delta.content]
+        await lose(store, worker)
+        with pytest.raises(openai.APIError, match="broke off"):
+            await anext(stream)
+        assert texts == ["one "]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"),
+    [
+        (Failure.POISON, 500, "request_poisoned"),
+        (Failure.EXPIRED, 504, "timeout"),
+        (Failure.ENGINE, 502, "upstream_error"),
+        (Failure.UNREADABLE, 502, "upstream_error"),
+    ],
+)
+async def test_failures(store: RedisServer, tmp_path: Path, failure: Failure, status: int, code: str) -> None:
+    """Each failure is told as a broken engine's, a deadline's, or as what it is."""
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+        async with queue_worker(store.port, lambda job: job.fail(failure)):  # type: ignore[arg-type,return-value]
+            with pytest.raises(openai.APIStatusError) as failed:
+                await client.chat.completions.create(**ASKED)
+        assert (failed.value.status_code, failed.value.code) == (status, code)
+
+
+async def test_errors_of_engines(store: RedisServer, tmp_path: Path) -> None:
+    """What an engine refuses is the client's to see, as it is when it was asked directly."""
+    refusal = {"error": {"message": "no such thing", "type": "BadRequestError", "code": 400}}
+
+    async with (
+        gateway_of(store, tmp_path) as gateway, gateway.client() as client,
+        queue_worker(store.port, lambda job: job.answer(refusal, 400)),
+    ):  # fmt: skip
+        with pytest.raises(openai.BadRequestError, match="no such thing"):
+            await client.chat.completions.create(**ASKED)
+
+
+async def test_a_full_queue(store: RedisServer, tmp_path: Path) -> None:
+    """As many wait as may: one more is refused at once, with the time to come back at."""
+    model = entry("chat", queue=ModelQueue(dispatch=Dispatch.QUEUE, maxEntries=1))
+    async with gateway_of(store, tmp_path, model) as gateway, gateway.client() as client:
+        first = asyncio.create_task(client.chat.completions.create(**ASKED))
+        seen = store.client()
+        await eventually(lambda: bool(list(seen.scan_iter("*entry:*"))), what="the entry")
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.chat.completions.create(**ASKED)
+        assert refused.value.code == "queue_full"
+        assert int(refused.value.response.headers["retry-after"]) >= 1
+        assert gateway.metric("gateway_queue_rejected_total", model="chat", reason="length") == 1
+        async with queue_worker(store.port, reply):
+            assert (await first).choices[0].message.content == "one two three"
+
+
+async def test_a_deadline_that_passes_while_it_waits(store: RedisServer, tmp_path: Path) -> None:
+    """A request that nobody takes in its time is told so as when an engine was too slow, and is out of the queue."""
+    model = entry("chat", queue=QUEUED, timeouts=Timeouts(totalSeconds=1, firstTokenSeconds=1, idleSeconds=1))
+    async with gateway_of(store, tmp_path, model) as gateway, gateway.client() as client:
+        with pytest.raises(openai.APIStatusError) as late:
+            await client.chat.completions.create(**ASKED)
+        assert late.value.status_code == 504
+        seen = store.client()
+        await eventually(lambda: not list(seen.scan_iter("*entry:*")), what="the end of the entry")
+
+
+async def test_sealed(store: RedisServer, tmp_path: Path) -> None:
+    """What is sealed is read by a worker that has the secret, and by nobody who looks into Redis."""
+    secret = "a-secret-of-enough-bytes"
+    model = entry("chat", queue=ModelQueue(dispatch=Dispatch.QUEUE, secretFile="seal"))
+    async with gateway_of(store, tmp_path, model, credentials={"seal": secret}) as gateway, gateway.client() as client:
+        asking = asyncio.create_task(client.chat.completions.create(**ASKED))
+        seen = store.client()
+        await eventually(lambda: bool(list(seen.scan_iter("*entry:*"))), what="the entry")
+        (key,) = seen.scan_iter("*entry:*")
+        assert b"hello" not in b"".join(seen.hgetall(key).values())
+        async with queue_worker(store.port, reply, secret=secret.encode()):
+            assert (await asking).choices[0].message.content == "one two three"
+
+
+async def test_without_its_secret_nothing_is_queued(store: RedisServer, tmp_path: Path) -> None:
+    """A prompt that is to be sealed is never written without that; the request goes directly, and finds nobody."""
+    model = entry("chat", queue=ModelQueue(dispatch=Dispatch.QUEUE, secretFile="seal"))
+    async with gateway_of(store, tmp_path, model, endpoint_wait_seconds=0.1) as gateway, gateway.client() as client:
+        with pytest.raises(openai.APIStatusError) as failed:
+            await client.chat.completions.create(**ASKED)
+        assert failed.value.code == "model_not_ready"
+        assert not list(store.client().scan_iter("*entry:*"))
+
+
+async def test_a_slow_reader_holds_up_its_worker_alone(store: RedisServer, tmp_path: Path) -> None:
+    """Of an answer that its client does not read a worker gets rid of a window, and of the rest when that is read."""
+    refused = asyncio.Event()
+    text, pieces = random_text(200_000), 200
+
+    async def answer(job: Job) -> None:
+        if not job.body.get("stream"):
+            await reply(job)
+            return
+        await job.head(content_type=EVENTS)
+        for _ in range(pieces):
+            while (await job.chunk(text)).value == "full":
+                refused.set()
+                await job.go_on.wait()
+                job.go_on.clear()
+        await job.finish()
+
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+        async with queue_worker(store.port, answer):
+            stream = await client.chat.completions.create(**ASKED, stream=True)
+            async with asyncio.timeout(30):
+                await refused.wait()
+            assert (await client.chat.completions.create(**ASKED)).choices[0].message.content == "one two three"
+            size = 0
+            async for chunk in stream:
+                size += len(chunk.choices[0].delta.content or "")
+        assert size == pieces * len(text)
