@@ -12,7 +12,7 @@ library of those bounds by bytes without a thread of its own.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final, Protocol
 
@@ -21,6 +21,8 @@ from capstan_gateway.caches.port import CacheKey, Entry
 
 TENANT_BYTES: Final = 768
 """What a tenant takes beside its entries. Measured: some 720 bytes for one of a single entry."""
+SLICE: Final = 500
+"""Entries that are looked at in one go: less than a millisecond."""
 _LOOKED_AT: Final = 4
 """Entries of a tenant that are looked at with each that is put: those that have expired go, also of who is gone."""
 
@@ -76,7 +78,7 @@ class MemoryEntries:
         account: Account | None = None,
         purged: Callable[[CacheKey, int], bool] = _nothing_purged,
     ) -> None:
-        """Make it. `purged` says whether an entry of this key that was made then is not to be kept."""
+        """Make it. `purged` says whether an entry of this key that was made then is not to be kept, or given."""
         self.max_bytes: Final = max_bytes
         self._max_entries: Final = max_entries
         self._least_charge: Final = max_bytes // max_entries
@@ -102,12 +104,13 @@ class MemoryEntries:
         return self._bytes
 
     def get(self, key: CacheKey) -> Entry | None:
-        """Give an entry that has not expired; that makes it the most recently used, and prolongs nothing."""
+        """Give an entry that has not expired and is not purged; that makes it the most recently used, and prolongs
+        nothing."""
         tenant = self._tenants.get(tenant_of(key.partition))
         entry = None if tenant is None else tenant.entries.get(key)
         if tenant is None or entry is None:
             return None
-        if entry.expires_ms <= self._now_ms():
+        if self._is_over(key, entry):
             self.drop(key)
             return None
         tenant.entries.move_to_end(key)
@@ -117,7 +120,7 @@ class MemoryEntries:
         """Give an entry to who only looks: it is not the most recently used for that."""
         tenant = self._tenants.get(tenant_of(key.partition))
         entry = None if tenant is None else tenant.entries.get(key)
-        return None if entry is None or entry.expires_ms <= self._now_ms() else entry
+        return None if entry is None or self._is_over(key, entry) else entry
 
     def put(self, key: CacheKey, entry: Entry) -> bool:
         """Keep an entry in place of what was there; False for one that has no room, or is purged."""
@@ -155,20 +158,30 @@ class MemoryEntries:
         self._freed(whose, tenant, entry)
         return True
 
-    def drop_where(self, covered: Callable[[CacheKey, Entry], bool]) -> int:
-        """Forget all entries of which this is true; give how many those were."""
-        all_entries = (pair for tenant in self._tenants.values() for pair in tenant.entries.items())
-        gone = [key for key, entry in all_entries if covered(key, entry)]
-        for key in gone:
-            self.drop(key)
-        return len(gone)
+    def sweep(self) -> Iterator[None]:
+        """Forget what is over, a slice at a time: whoever goes through it serves others in between."""
+        looked = 0
+        for whose in tuple(self._tenants):
+            tenant = self._tenants.get(whose)
+            for key in () if tenant is None else tuple(tenant.entries):
+                entry = tenant.entries.get(key) if tenant is not None else None
+                if entry is not None and self._is_over(key, entry):
+                    self.drop(key)
+                looked += 1
+                if looked % SLICE == 0:
+                    yield
 
     def close(self) -> None:
         """Forget all entries, and keep none any more: the policy is gone, or is another one now."""
         self._closed = True
-        self.drop_where(lambda _key, _entry: True)
+        for tenant in tuple(self._tenants.values()):
+            for key in tuple(tenant.entries):
+                self.drop(key)
 
     # --- who has how much ---------------------------------------------------------------------------------------------
+
+    def _is_over(self, key: CacheKey, entry: Entry) -> bool:
+        return entry.expires_ms <= self._now_ms() or self._purged(key, entry.created_ms)
 
     def _taken_by(self, whose: str, size: int) -> int:
         return size if whose in self._tenants else size + TENANT_BYTES

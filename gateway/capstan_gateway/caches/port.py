@@ -1,6 +1,6 @@
 """What a cache keeps, and what it gives back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
@@ -155,8 +155,8 @@ class AlikeEntries(Protocol):
         """Forget an entry; False when it is not there. At once, however many there are."""
         ...
 
-    def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
-        """Forget all entries of whose keys this is true; give how many those were."""
+    def keys(self) -> Sequence[CacheKey]:
+        """Give those of all entries that are found now."""
         ...
 
     def close(self) -> None:

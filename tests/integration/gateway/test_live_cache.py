@@ -46,12 +46,9 @@ class Anything:
         """Forget it."""
         return self.entries.pop(key, None) is not None
 
-    def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
-        """Forget what this is true of."""
-        gone = [key for key in self.entries if about(key)]
-        for key in gone:
-            del self.entries[key]
-        return len(gone)
+    def keys(self) -> list[CacheKey]:
+        """Give all."""
+        return list(self.entries)
 
     def close(self) -> None:
         """Nothing is to be ended."""

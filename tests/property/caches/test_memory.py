@@ -53,7 +53,7 @@ def test_the_bounds_hold_and_what_is_given_is_what_was_put_last(
             now[0] += step[1]
         assert memory.bytes <= max_bytes
         assert len(memory) <= max_entries
-    memory.drop_where(lambda _key, _entry: True)
+    memory.close()
     assert (len(memory), memory.bytes) == (0, 0)
 
 

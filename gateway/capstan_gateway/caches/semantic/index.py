@@ -5,7 +5,7 @@ has a graph (HNSW, by usearch), which finds its neighbours in less than that amo
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -104,13 +104,10 @@ class Neighbours:
         with self._lock:
             return self._drop(key)
 
-    def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
-        """Forget all of whose keys this is true; give how many those were."""
+    def keys(self) -> list[CacheKey]:
+        """Give those of all questions that are there now: a millisecond for 100,000."""
         with self._lock:
-            gone = [key for key in self._recent if about(key)]
-            for key in gone:
-                self._drop(key)
-        return len(gone)
+            return list(self._recent)
 
     def _drop(self, key: CacheKey) -> bool:
         partition = self._recent.pop(key, None)

@@ -11,7 +11,7 @@ others as soon as it has read them (`caches/semantic/shared_questions.py`).
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Lock
@@ -175,9 +175,9 @@ class AlikeInProcess:
         """See `AlikeEntries.drop`."""
         return self._index.drop(key)
 
-    def drop_where(self, about: Callable[[CacheKey], bool]) -> int:
-        """See `AlikeEntries.drop_where`."""
-        return self._index.drop_where(about)
+    def keys(self) -> Sequence[CacheKey]:
+        """See `AlikeEntries.keys`."""
+        return self._index.keys()
 
     def close(self) -> None:
         """See `AlikeEntries.close`."""

@@ -1,6 +1,7 @@
 """From the config to the layers of CachePolicies."""
 
-from collections.abc import Callable, Iterable, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -12,13 +13,14 @@ from capstan_contract.limits import Mode
 from capstan_gateway.caches.answered import Of
 from capstan_gateway.caches.key import identity_of, partition_of, tenant_of
 from capstan_gateway.caches.lending import CacheBytes
-from capstan_gateway.caches.memory import MemoryEntries
+from capstan_gateway.caches.memory import SLICE, MemoryEntries
 from capstan_gateway.caches.port import AlikeEntries, CacheKey, Entry, SharedEntries, Tier
 from capstan_gateway.caches.purges import Covers, OwnPurges, Purge, What, is_about, read_key
 from capstan_gateway.caches.sealing import Sealing
 from capstan_gateway.caches.semantic.index import Neighbours
 from capstan_gateway.caches.semantic.ledger import Ledger, digest_of
 from capstan_gateway.caches.semantic.questions import SharedQuestions
+from capstan_gateway.errors import Overloaded
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.caches.alike import AlikeInProcess, Sentences, likeness
 from capstan_gateway.pipeline.caches.counting import PolicyCells
@@ -306,7 +308,8 @@ class Caches:
         return found
 
     def _forget(self, purge: Purge) -> None:
-        """Hear of a purge, of this replica's or another one's."""
+        """Hear of a purge, of this replica's or another one's. Nothing of it is given from now on: what it covers is
+        known by its mark. What takes memory goes beside requests."""
         self._shared.deps.metrics.cache_purges.at(purge.what).value += 1
         key = read_key(purge.value) if purge.what is What.ENTRY else None
         for _, room in self.rooms():
@@ -315,10 +318,12 @@ class Caches:
                 if room.alike is not None:
                     room.alike.drop(key)
                 continue
-            about = partial(is_about, purge, secret=room.secret)
-            room.memory.drop_where(lambda key, _: about(key))  # noqa: B023 - called at once
-            if room.alike is not None:
-                room.alike.drop_where(about)
+            steps = _forgetting(room, purge)
+            try:
+                self._shared.deps.background.start(_in_turns(steps))
+            except Overloaded:
+                for _ in steps:
+                    pass
 
     # --- what it says of itself ---------------------------------------------------------------------------------------
 
@@ -357,3 +362,20 @@ class Caches:
             for id, room in sorted(self.rooms(), key=lambda one: one[0])
         }
         return CachesReport(since=self._since, shared=self._entries_of is not None, policies=policies)
+
+
+def _forgetting(room: Room, purge: Purge) -> Iterator[None]:
+    """Forget what a purge of many is about, a slice at a time."""
+    yield from room.memory.sweep()
+    if room.alike is None:
+        return
+    for number, key in enumerate(room.alike.keys(), 1):
+        if is_about(purge, key, room.secret):
+            room.alike.drop(key)
+        if number % SLICE == 0:
+            yield
+
+
+async def _in_turns(steps: Iterator[None]) -> None:
+    for _ in steps:
+        await asyncio.sleep(0)
