@@ -19,40 +19,62 @@ def apply(change: Change, names: set[int]) -> None:
 
 
 class Listener:
-    """Reads a stream in a thread of its own."""
+    """Listens in a thread of its own, and asks anew when a stream ends."""
 
-    def __init__(self, connection: http.client.HTTPConnection) -> None:
-        connection.request("GET", KV_EVENTS_PATH)
-        assert connection.sock is not None
-        self._socket = connection.sock
-        self._answer = connection.getresponse()
-        assert self._answer.status == 200, self._answer.read()
-        self.type = self._answer.headers["content-type"]
-        self.head: Head = read_head(self._answer.readline())
+    def __init__(self, worker_port: int) -> None:
+        self._port = worker_port
+        self._closing = threading.Event()
+        self._socket: socket.socket | None = None
+        self.heads: list[Head] = []
+        self.type = ""
         self.names: set[int] = set()
         """What is there, as far as it was told."""
         self.changes: list[Change] = []
         self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
+        """Set when a stream has ended."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
-    def _read(self) -> None:
-        try:
-            while line := self._answer.readline():
-                change = read_change(line)
-                self.changes.append(change)
-                apply(change, self.names)
-        except (OSError, ValueError, http.client.HTTPException):
-            pass
-        finally:
+    @property
+    def head(self) -> Head:
+        """Give the head of the newest stream."""
+        return self.heads[-1]
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            with suppress(OSError, http.client.HTTPException):
+                self._listen()
             self.ended.set()
+            self._closing.wait(0.1)
+
+    def _listen(self) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        try:
+            connection.request("GET", KV_EVENTS_PATH)
+            self._socket = connection.sock
+            answer = connection.getresponse()
+            if answer.status != 200:
+                return
+            self.type = answer.headers["content-type"]
+            head = read_head(answer.readline())
+            self.names = set()
+            self.heads.append(head)
+            while line := answer.readline():
+                change = read_change(line)
+                names = set(self.names)
+                apply(change, names)
+                self.names = names
+                self.changes.append(change)
+        finally:
+            connection.close()
 
     def close(self) -> None:
         """Close the connection, which ends the thread."""
-        with suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self.thread.join(10)
-        self._answer.close()
+        self._closing.set()
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join(10)
 
     def wait_for(self, names: set[int], *, what: str, seconds: float = 10) -> None:
         """Wait until exactly these blocks are there."""
@@ -62,12 +84,9 @@ class Listener:
 @contextmanager
 def listening(worker_port: int) -> Iterator[Listener]:
     """Listen until the block ends."""
-    connection = http.client.HTTPConnection("127.0.0.1", worker_port, timeout=30)
-    listener: Listener | None = None
+    listener = Listener(worker_port)
     try:
-        listener = Listener(connection)
+        wait_until(lambda: listener.heads, every=0.02, what="the head of a stream")
         yield listener
     finally:
-        if listener is not None:
-            listener.close()
-        connection.close()
+        listener.close()

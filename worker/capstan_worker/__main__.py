@@ -95,14 +95,15 @@ def _simulator(options: argparse.Namespace, worker: WorkerSettings) -> None:
 def _vllm(options: argparse.Namespace, worker: WorkerSettings) -> None:
     settings = read(VllmSettings, options)
     queue = checked_queue(read(QueueSettings, options))
-    from capstan_worker.engine.vllm import parse_serve_arguments
+    from capstan_worker.engine.vllm import parse_serve_arguments, publishing
     from capstan_worker.prefixes import load_prefixes
     from capstan_worker.serve import run
     from capstan_worker.vllm_command import VllmProcess
 
     prefixes = load_prefixes(worker.prefixes)
     args = parse_serve_arguments(options.rest or (), host=worker.host, port=settings.port)
-    run(VllmProcess(args, worker, prefixes, port=settings.port, queue=queue).run())
+    with publishing(args, wanted=settings.kv_events) as published:
+        run(VllmProcess(args, worker, prefixes, port=settings.port, queue=queue, published=published).run())
 
 
 def _sidecar(options: argparse.Namespace, worker: WorkerSettings) -> None:

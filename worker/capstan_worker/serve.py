@@ -5,6 +5,7 @@ worker has two ports and one drain, and because the simulator closes and reopens
 """
 
 import asyncio
+import concurrent.futures
 import logging
 import signal
 import socket
@@ -117,6 +118,7 @@ class PortThread:
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._loop = asyncio.new_event_loop()
+        self._running: list[concurrent.futures.Future[None]] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="worker-port", daemon=True)
 
     def start(self) -> None:
@@ -124,12 +126,18 @@ class PortThread:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listener.open(), self._loop).result(timeout=10)
 
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something on the thread's loop until `stop` cancels it."""
+        self._running.append(asyncio.run_coroutine_threadsafe(work, self._loop))
+
     async def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something on the thread's loop and wait for it on this one."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
     def stop(self) -> None:
-        """Answer what is being answered, then end the thread."""
+        """End what runs, answer what is being answered, then end the thread."""
+        for running in self._running:
+            running.cancel()
         asyncio.run_coroutine_threadsafe(self._listener.finish(1.0), self._loop).result(timeout=10)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=10)

@@ -22,12 +22,25 @@ def _read_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def read_on_off(text: str) -> bool:
+    """Read a switch that is given with a word. Raises ValueError."""
+    if text not in ("on", "off"):
+        raise ValueError("must be on or off")
+    return text == "on"
+
+
+def _read_address(text: str) -> str:
+    if not text.startswith(("tcp://", "ipc://")):
+        raise ValueError("must begin with tcp:// or ipc://")
+    return text
+
+
 @dataclass(frozen=True)
 class WorkerSettings:
     """What every worker command has."""
 
     host: str = setting("127.0.0.1", "address to listen on (in a pod 0.0.0.0)")
-    port: int = setting(WORKER_PORT, "/healthz, /readyz, /metrics and /drain", flag="worker-port")
+    port: int = setting(WORKER_PORT, "/healthz, /readyz, /metrics, /drain and /kv-events", flag="worker-port")
     prefixes: Path | None = setting(None, 'JSON file of prompts to keep warm: [{"name": ..., "system": ...}]')
     keep_warm_seconds: float = setting(
         30.0, "how often it is seen to that the engine still has those prompts; 0: never", least=0
@@ -43,6 +56,9 @@ class VllmSettings:
     """What `vllm` has beside that."""
 
     port: int = setting(8000, "the OpenAI API")
+    kv_events: bool = setting(
+        False, "tell on the worker port which blocks the engine holds: on or off", read=read_on_off
+    )
 
 
 @dataclass(frozen=True)
@@ -53,3 +69,11 @@ class SidecarSettings:
     url: str = required("base URL without the /v1, such as http://127.0.0.1:8000", flag="engine-url", read=_read_url)
     model: str = required("the name that the engine knows the model by, and requests use")
     task: str = setting("chat", "what the model does", choices=TASKS)
+    kv_events: str = setting(
+        "",
+        "where the engine publishes which blocks it holds, such as tcp://127.0.0.1:5557; empty: nowhere",
+        read=_read_address,
+    )
+    kv_events_replay: str = setting(
+        "", "where it tells again what was missed, such as tcp://127.0.0.1:5558; empty: nowhere", read=_read_address
+    )

@@ -3,12 +3,15 @@
 import asyncio
 import logging
 
+from capstan_contract.kv_events import KV_EVENTS_PATH
 from capstan_worker.drain import Drain, Drainer
 from capstan_worker.engine.http import HttpEngine
 from capstan_worker.engine.kinds import EngineKind
 from capstan_worker.errors import EngineError, EngineUnreachable
 from capstan_worker.health import WorkerPort
 from capstan_worker.keeping import Keeper
+from capstan_worker.kv_events.stream import kv_events_route
+from capstan_worker.kv_events.subscriber import Addresses, EventSubscriber, held_by, render_events
 from capstan_worker.prefixes import Prefix
 from capstan_worker.queue.consumer import Consumer
 from capstan_worker.queue.settings import QueueSettings
@@ -20,6 +23,12 @@ from capstan_worker.warmup import Warmup
 log = logging.getLogger(__name__)
 _ASK_AGAIN_SECONDS = 0.5
 _WRITES_TEXT = ("chat", "completion")
+
+
+def _subscriber(settings: SidecarSettings) -> EventSubscriber | None:
+    if not settings.kv_events:
+        return None
+    return EventSubscriber(Addresses(settings.kv_events, settings.kv_events_replay))
 
 
 class SidecarProcess:
@@ -49,7 +58,13 @@ class SidecarProcess:
             stopped=lambda: self._drainer.draining,
             blindly=settings.kind is not EngineKind.OPENAI_COMPATIBLE,
         )
-        app = WorkerPort(self, self._drainer, own_metrics=lambda: self._keeper.render() + self._queue.render())
+        self._events = _subscriber(settings)
+        app = WorkerPort(
+            self,
+            self._drainer,
+            more={KV_EVENTS_PATH: kv_events_route(held_by(self._events))},
+            own_metrics=lambda: self._keeper.render() + self._queue.render() + render_events(self._events),
+        )
         self._port = Listener(app, host=worker.host, port=worker.port)
         self._settings = settings
 
@@ -59,13 +74,16 @@ class SidecarProcess:
         async with self._engine:
             await self._port.open()
             log.info("sidecar listening", extra={"engine": self._settings.kind.value, "url": self._settings.url})
-            warm = asyncio.create_task(self._warm(), name="warm-up")
+            tasks = [asyncio.create_task(self._warm(), name="warm-up")]
+            if self._events is not None:
+                tasks.append(asyncio.create_task(self._events.run(), name="kv-events"))
             try:
                 async with self._queue.begin(self._consumer):
                     await signals.drained(self._drain)
             finally:
-                warm.cancel()
-                await asyncio.gather(warm, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
                 await self._port.finish(1.0)
 
     async def _warm(self) -> None:

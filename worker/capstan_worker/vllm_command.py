@@ -5,12 +5,15 @@ import asyncio
 import logging
 import os
 
+from capstan_contract.kv_events import KV_EVENTS_PATH
 from capstan_worker.drain import Drain, Drainer
 from capstan_worker.engine.inprocess import AsgiEngine, CountedApp
 from capstan_worker.engine.vllm import RunningVllm, keep_alive_seconds, render_vllm_metrics, run_vllm
 from capstan_worker.errors import EngineError
 from capstan_worker.health import WorkerPort
 from capstan_worker.keeping import Keeper
+from capstan_worker.kv_events.stream import kv_events_route
+from capstan_worker.kv_events.subscriber import Addresses, EventSubscriber, held_by, render_events
 from capstan_worker.prefixes import Prefix
 from capstan_worker.queue.consumer import Consumer
 from capstan_worker.queue.settings import QueueSettings
@@ -34,8 +37,9 @@ class VllmProcess:
         *,
         port: int,
         queue: QueueSettings | None = None,
+        published: Addresses | None = None,
     ) -> None:
-        """`queue` None: no queued work is taken."""
+        """`queue` None: no queued work is taken. `published`: where vLLM was told to publish which blocks it holds."""
         self._args = args
         self._queue_settings = queue
         self._queue = QueuePart()
@@ -48,13 +52,21 @@ class VllmProcess:
         self._dead: str | None = None
         self._drainer = Drainer(Drain(grace=worker.grace_seconds, settle=worker.settle_seconds), self._in_flight)
         self._keeper: Keeper | None = None
-        app = WorkerPort(self, self._drainer, own_metrics=self._own_metrics)
+        self._events = EventSubscriber(published) if published else None
+        app = WorkerPort(
+            self,
+            self._drainer,
+            more={KV_EVENTS_PATH: kv_events_route(held_by(self._events))},
+            own_metrics=self._own_metrics,
+        )
         self._port = PortThread(Listener(app, host=worker.host, port=worker.port))
 
     async def run(self) -> None:
         """Serve until a signal has led to a drain. Raises EngineError when the engine dies."""
         self._port.start()
         try:
+            if self._events is not None:
+                self._port.begin(self._events.run())
             async with run_vllm(self._args) as vllm:
                 await self._serve(vllm)
         finally:
@@ -110,7 +122,8 @@ class VllmProcess:
         await self._port.call(self._drainer.wait())
 
     def _own_metrics(self) -> str:
-        return (self._keeper.render() if self._keeper else "") + self._queue.render()
+        kept = self._keeper.render() if self._keeper else ""
+        return kept + self._queue.render() + render_events(self._events)
 
     async def _watch(self, vllm: RunningVllm) -> None:
         while not vllm.died():  # noqa: ASYNC110  # vLLM sets a flag, not an event

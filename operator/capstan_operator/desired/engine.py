@@ -106,7 +106,8 @@ def grace_seconds(spec: LLMModelSpec) -> int:
 def sidecar_arguments(model: Model, spec: LLMModelSpec) -> tuple[str, ...]:
     """Give the arguments of the worker beside an engine that is not ours."""
     what = ("--engine", spec.engine.type.value, "--engine-url", f"http://127.0.0.1:{ENGINE_PORT}")
-    return ("sidecar", *what, "--model", upstream_name(model), "--task", spec.model.task.value, *worker_options(spec))
+    asked = ("--model", upstream_name(model), "--task", spec.model.task.value)
+    return ("sidecar", *what, *asked, *worker_options(spec), *kvcache.sidecar_events(spec.engine))
 
 
 def _vllm_parallelism(spec: LLMModelSpec) -> list[Option]:
@@ -160,7 +161,8 @@ def _build_vllm(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> En
     env = {"VLLM_NO_USAGE_STATS": "1", **kvcache.vllm_environment(spec.engine.kvCache)}
     engine = spec.engine
     if is_in_process(spec):
-        worker = ("vllm", "--port", str(ENGINE_PORT), *worker_options(spec), "--")
+        events = ("--kv-events", "on") if engine.tells_blocks else ()
+        worker = ("vllm", "--port", str(ENGINE_PORT), *worker_options(spec), *events, "--")
         return EngineContainer(
             image=settings.worker_image,
             command=(WORKER_COMMAND,),
@@ -168,7 +170,8 @@ def _build_vllm(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> En
             env=env,
             in_process=True,
         )
-    addresses = (option("--host", "0.0.0.0"), option("--port", str(ENGINE_PORT)))
+    where = [option("--host", "0.0.0.0"), option("--port", str(ENGINE_PORT))]
+    addresses = (*where, *kvcache.published_events(engine))
     return EngineContainer(
         image=engine.image or f"{settings.vllm_image}:{engine.version}",
         command=("vllm", "serve"),

@@ -138,6 +138,7 @@ _VLLM = Table(
             ),
         ),
         Reserved(("--lora-modules", "--no-enable-lora"), ADAPTERS_WHY, applies=has_adapters),
+        Reserved(("--kv-events-config",), EVENTS_WHY, applies=lambda facts: facts.spec.engine.tells_blocks),
         Reserved(("--headless", "--grpc", "--grpc-port", "--tokens-only"), "the gateway needs the engine's OpenAI API"),
         Reserved(
             ("--api-server-count", "-asc"),

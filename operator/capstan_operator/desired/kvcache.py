@@ -11,7 +11,7 @@ from typing import Final
 
 from capstan_operator.api.kvcache import KVCacheSpec, KVCacheType
 from capstan_operator.api.llmmodel import Engine, LLMModelSpec
-from capstan_operator.desired.arguments import Option, is_given, option
+from capstan_operator.desired.arguments import Option, is_given, option, read_command_line
 from capstan_operator.desired.quantity import parse_quantity
 from capstan_operator.resources.resource import Fault
 
@@ -19,10 +19,18 @@ LMCACHE: Final = json.dumps({"kv_connector": "LMCacheConnectorV1", "kv_role": "k
 """vLLM's `--kv-transfer-config` for LMCache in the engine's own process."""
 FIRST_SALTED: Final = (0, 9)
 """The first version of vLLM that knows `cache_salt`; earlier ones ignore it without a word."""
+FIRST_TELLING: Final = (0, 9)
+"""No version of vLLM before this one knows `--kv-events-config`."""
+EVENTS_PORT: Final = 5557
+"""Where vLLM tells the worker beside it, in its pod alone, which blocks it holds. vLLM's own default."""
+REPLAY_PORT: Final = 5558
+"""Where it tells again what the worker has missed."""
 FIRST_OFFLOADING: Final = (0, 11)
 """No version of vLLM before this one knows `--kv-offloading-size`; they end at their start."""
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)(\.|$)")
 _ISOLATION: Final = "spec.engine.kvCache.isolation"
+_EVENTS: Final = "spec.engine.kvCache.events"
+_DATA_PARALLEL: Final = ("--data-parallel-size", "-dp", "--data-parallel-size-local", "-dpl")
 _GIBIBYTE: Final = 1024**3
 _TGI_TYPES: Final[Mapping[KVCacheType, str]] = MappingProxyType(
     {KVCacheType.FP8_E4M3: "fp8_e4m3fn", KVCacheType.FP8_E5M2: "fp8_e5m2"}
@@ -42,6 +50,36 @@ def vllm_options(cache: KVCacheSpec | None) -> list[Option]:
         # A connector of the user's takes the place of the one that this option stands for.
         ours.append(option("--kv-offloading-size", str(gibibytes(cache.offload.cpu)), also=("--kv-transfer-config",)))
     return ours
+
+
+def sidecar_events(engine: Engine) -> tuple[str, ...]:
+    """Give the arguments by which the worker beside vLLM listens to it."""
+    if not engine.tells_blocks:
+        return ()
+    return ("--kv-events", _here(EVENTS_PORT), "--kv-events-replay", _here(REPLAY_PORT))
+
+
+def published_events(engine: Engine) -> list[Option]:
+    """Give the option by which vLLM tells the worker beside it which blocks it holds."""
+    if not engine.tells_blocks:
+        return []
+    return [option("--kv-events-config", events_config(_here(EVENTS_PORT), _here(REPLAY_PORT)))]
+
+
+def _here(port: int) -> str:
+    return f"tcp://127.0.0.1:{port}"
+
+
+def events_config(events: str, replay: str) -> str:
+    """Give vLLM's `--kv-events-config`: it publishes its events to one address, and tells again at the other one.
+
+    It keeps fewer batches to tell again than the 1,000 messages beyond which its socket drops what is not yet sent.
+    """
+    said = {
+        "enable_kv_cache_events": True, "publisher": "zmq", "endpoint": events, "replay_endpoint": replay,
+        "buffer_steps": 900,
+    }  # fmt: skip
+    return json.dumps(said, separators=(",", ":"))
 
 
 def vllm_environment(cache: KVCacheSpec | None) -> dict[str, str]:
@@ -85,6 +123,8 @@ def find_kv_faults(spec: LLMModelSpec) -> Iterator[Fault]:
         return
     if spec.engine.isolates:
         yield from _isolation_faults(spec.engine)
+    if spec.engine.tells_blocks:
+        yield from _event_faults(spec.engine)
     if cache.offload is None:
         return
     if cache.connector is None and _is_before(spec.engine, FIRST_OFFLOADING):
@@ -99,6 +139,16 @@ def _isolation_faults(engine: Engine) -> Iterator[Fault]:
         yield Fault(_ISOLATION, "must not be Tenant before v0.9.0 of vLLM, which would mix the tenants")
     if is_given("--kv-transfer-config", engine.args) or is_given("--kv-offloading-backend", engine.args):
         yield Fault(_ISOLATION, "must not be Tenant beside a connector in `args`, which may mix the tenants")
+
+
+def _event_faults(engine: Engine) -> Iterator[Fault]:
+    if _is_before(engine, FIRST_TELLING):
+        yield Fault(_EVENTS, "must not be true before v0.9.0 of vLLM, which tells nobody which blocks it holds")
+    given = {option.flag: option.values for option in read_command_line(engine.args).options}
+    if "--no-enable-prefix-caching" in given or given.get("--prefix-cache") == ("off",):
+        yield Fault(_EVENTS, "must not be true beside an option in `args` that turns the prefix cache off")
+    if any(given.get(flag, ("1",)) != ("1",) for flag in _DATA_PARALLEL):
+        yield Fault(_EVENTS, "must not be true with a data parallel size in `args`: each rank has blocks of its own")
 
 
 def _is_before(engine: Engine, first: tuple[int, int]) -> bool:

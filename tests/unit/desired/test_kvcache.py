@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from capstan_operator.desired.engine import EngineContainer, build_engine, simulator_arguments
+from capstan_operator.desired.engine import EngineContainer, build_engine, sidecar_arguments, simulator_arguments
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.settings import BuildSettings
 from support.plainmodels import make_model
@@ -51,6 +51,8 @@ def added(type_: str, kv_cache: dict[str, Any], *args: str, **more: Any) -> tupl
             {**WHOLE, "dtype": "fp8_e5m2"},
             ("--mem-fraction-static", "0.9", "--kv-cache-dtype", "fp8_e5m2", "--page-size", "32"),
         ),
+        ("vLLM", {"events": False}, ()),
+        ("vLLM", {"events": True}, ("--kv-events", "on")),
         ("SGLang", {"prefixCaching": False}, ("--disable-radix-cache",)),
         (
             "TGI",
@@ -67,6 +69,54 @@ def added(type_: str, kv_cache: dict[str, Any], *args: str, **more: Any) -> tupl
 def test_each_engine_is_told_in_its_own_words(type_: str, kv_cache: dict[str, Any], words: tuple[str, ...]) -> None:
     """What the spec says is there under the engine's own name for it, and nothing of what it does not say."""
     assert added(type_, kv_cache) == words
+
+
+def test_vllm_tells_a_sidecar_within_its_pod() -> None:
+    """Of vLLM in an image of its own the worker listens where vLLM publishes, and asks again where it tells again; none
+    of it can be reached from outside of the pod."""
+    model = make_model(engine={"type": "vLLM", "kvCache": {"events": True}, **OWN})
+    assert model.spec
+    flag, value = added("vLLM", {"events": True}, **OWN)
+    assert flag == "--kv-events-config"
+    told = json.loads(value)
+    assert (told["enable_kv_cache_events"], told["publisher"]) == (True, "zmq")
+    assert told["endpoint"].startswith("tcp://127.0.0.1:")
+    assert told["replay_endpoint"].startswith("tcp://127.0.0.1:")
+    words = sidecar_arguments(model, model.spec)
+    assert words[words.index("--kv-events") + 1] == told["endpoint"]
+    assert words[words.index("--kv-events-replay") + 1] == told["replay_endpoint"]
+    silent = make_model(engine={"type": "vLLM", **OWN})
+    assert silent.spec
+    assert "--kv-events" not in sidecar_arguments(silent, silent.spec)
+
+
+@pytest.mark.parametrize(
+    ("engine", "faulty"),
+    [
+        ({}, None),
+        ({"version": "v0.9.0"}, None),
+        ({"version": "v0.8.5"}, "spec.engine.kvCache.events"),
+        ({"args": ["--no-enable-prefix-caching"]}, "spec.engine.kvCache.events"),
+        ({"args": ["--enable-prefix-caching"]}, None),
+        ({"args": ["--data_parallel_size=2"]}, "spec.engine.kvCache.events"),
+        ({"args": ["-dp", "2"]}, "spec.engine.kvCache.events"),
+        ({"args": ["--data-parallel-size", "1"]}, None),
+        ({"args": ["--kv-events-config", "{}"]}, "spec.engine.args[0]"),
+        ({"type": "Simulator", "args": ["--prefix-cache", "off"]}, "spec.engine.kvCache.events"),
+        ({"type": "Simulator", "args": ["--prefix-cache=on"]}, None),
+        ({"type": "Simulator", "args": ["--kv-events", "off"]}, "spec.engine.args[0]"),
+        ({"type": "Simulator", "args": ["--kv-events", "on"]}, None),
+    ],
+)
+def test_blocks_are_told_only_where_they_can_be(engine: dict[str, Any], faulty: str | None) -> None:
+    """An engine that would tell nothing, or whose ranks would tell apart, is refused; so is what says it otherwise."""
+    model = make_model(engine={"kvCache": {"events": True}, **engine})
+    assert [fault.field for fault in find_faults(model)] == ([faulty] if faulty else [])
+
+
+def test_a_config_of_events_of_ones_own_is_ones_own() -> None:
+    """Whoever wants vLLM's events for something else, and none in the gateway, gives vLLM's option."""
+    assert not find_faults(make_model(engine={"args": ["--kv-events-config", "{}"]}))
 
 
 def test_lmcache_is_a_connector_with_its_own_memory() -> None:

@@ -55,6 +55,19 @@ def test_what_the_engine_sees_changes_the_launch() -> None:
         assert _launch_of(_model(**spec)) != plain
 
 
+def test_whoever_asks_for_events_gets_a_worker_that_tells() -> None:
+    """The worker is told to, of vLLM and of the simulator, and to change it restarts the engine."""
+    for engine in ("vLLM", "Simulator"):
+        quiet, telling = (
+            _launch_of(_model(engine={"type": engine, "kvCache": {"events": events}})) for events in (False, True)
+        )
+        assert quiet != telling
+        words = engine_command(telling, port=1, worker_port=2, prefixes=None)
+        assert words[words.index("--kv-events") + 1] == "on"
+        assert "--" not in words[: words.index("--kv-events")]
+        assert "--kv-events" not in engine_command(quiet, port=1, worker_port=2, prefixes=None)
+
+
 def test_vllm_gets_the_arguments_that_its_pod_would_get() -> None:
     """The arguments are the operator's, with the hub's name of the model first and the LLMModel's name as served."""
     command = engine_command(

@@ -191,15 +191,18 @@ def test_who_does_not_read_loses_its_place() -> None:
 
 @pytest.mark.parametrize("end", [lambda held: held.close(), lambda held: held.resize(64)], ids=["worker", "size"])
 def test_a_stream_ends_with_what_its_head_says(end: Callable[[HeldBlocks], None]) -> None:
-    """When the worker ends, or blocks turn out to have another size than the head says, the answer is complete."""
+    """When the worker ends, or blocks turn out to have another size than the head says, the answer is complete; nothing
+    of what comes then is in it."""
 
     async def scene() -> None:
         held = HeldBlocks()
         client = Client(held)
         await asyncio.sleep(0.001)
         end(held)
+        held.store([5])
         await client.task
         assert client.complete
+        assert len(client.lines) == 1
         assert held.readers == 0
 
     virtually(scene)

@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 from capstan_worker.asgi import App
 from capstan_worker.errors import EngineError, EngineMissing, UsageError
+from capstan_worker.kv_events.subscriber import REPLAYED_BATCHES, Addresses
 
 log = logging.getLogger(__name__)
 INSTALL_HINT = (
@@ -68,6 +70,33 @@ def parse_serve_arguments(arguments: Sequence[str], *, host: str, port: int) -> 
     except (TypeError, ValueError, KeyError) as error:
         raise UsageError(f"vLLM: {error}") from error
     return args
+
+
+@contextlib.contextmanager
+def publishing(args: argparse.Namespace, *, wanted: bool) -> Iterator[Addresses | None]:
+    """Have vLLM publish which blocks it holds, between processes of this machine, and say where; None if not wanted.
+
+    Raises UsageError beside arguments with which it publishes elsewhere, or more than one engine does.
+    """
+    if not wanted:
+        yield None
+        return
+    if args.kv_events_config is not None:
+        raise UsageError("--kv-events on must not be given together with vLLM's --kv-events-config")
+    if args.data_parallel_size > 1:
+        raise UsageError("--kv-events on needs vLLM's --data-parallel-size to be 1: each rank has blocks of its own")
+    from vllm.config.kv_events import KVEventsConfig  # type: ignore[import-not-found]
+
+    with tempfile.TemporaryDirectory(prefix="capstan-kv-", ignore_cleanup_errors=True) as folder:
+        addresses = Addresses(f"ipc://{folder}/events", f"ipc://{folder}/replay")
+        args.kv_events_config = KVEventsConfig(
+            enable_kv_cache_events=True,
+            publisher="zmq",
+            endpoint=addresses.events,
+            replay_endpoint=addresses.replay,
+            buffer_steps=REPLAYED_BATCHES,
+        )
+        yield addresses
 
 
 @asynccontextmanager

@@ -85,9 +85,10 @@ async def _tell(reader: Reader, send: Send) -> None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(KV_EVENTS_BEAT_SECONDS):
                     await reader.changed.wait()
+            if reader.ended:
+                break  # What has come since may be of another size.
             await _send(send, write_change(reader.take()), otherwise=BEAT)
-            if not reader.ended:
-                await asyncio.sleep(FLUSH_SECONDS)
+            await asyncio.sleep(FLUSH_SECONDS)
         await _send(send, (), more=False)
 
 

@@ -7,18 +7,12 @@ from typing import Any, Final
 
 from capstan_process.settings import required, setting
 from capstan_worker.errors import UsageError
-from capstan_worker.settings import TASKS
+from capstan_worker.settings import TASKS, read_on_off
 from capstan_worker.simulator.blocks import BLOCK_SIZE, blocks_for
 from capstan_worker.simulator.faults import Fault, parse_fault
 
 DEFAULT_BLOCKS: Final = 8192
 _LONGEST_REASONING: Final = 1 << 20
-
-
-def _read_on_off(text: str) -> bool:
-    if text not in ("on", "off"):
-        raise ValueError("must be on or off")
-    return text == "on"
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class Dials:
     refusal_rate: float = setting(0.0, "share of the requests that are answered with a refusal")
     accuracy: float = setting(1.0, "share of the questions with a known answer that are answered rightly")
     parallel_calls: int = setting(8, "most tools called in one answer")
-    prefix_cache: bool = setting(True, "cache KV blocks of prompts: on or off", read=_read_on_off)
+    prefix_cache: bool = setting(True, "cache KV blocks of prompts: on or off", read=read_on_off)
     accepting: bool = True
     """False: the port is closed and every connection is reset."""
     healthy: bool = True
@@ -74,7 +68,7 @@ class SimulatorSettings:
     chunk_tokens: int = setting(1, "tokens per event of a stream", least=1)
     allow_fault_headers: bool = setting(False, "obey the header x-simulator-fault of a request")
     kv_events: bool = setting(
-        False, "tell on the worker port which blocks are in the cache: on or off", read=_read_on_off
+        False, "tell on the worker port which blocks are in the cache: on or off", read=read_on_off
     )
     dials: Dials = dataclasses.field(default_factory=Dials)
 
