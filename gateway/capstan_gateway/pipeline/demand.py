@@ -41,8 +41,10 @@ class Rate:
 
 
 class _Rates:
-    def __init__(self, arrived: float, rejected: float, tokens: float, now: float) -> None:
-        self.arrived, self.rejected, self.tokens = Rate(arrived, now), Rate(rejected, now), Rate(tokens, now)
+    """Of one model, whose counts begin at 0 when it is first served."""
+
+    def __init__(self, began_at: float) -> None:
+        self.arrived, self.rejected, self.tokens = Rate(0, began_at), Rate(0, began_at), Rate(0, began_at)
 
     def take(self, arrived: float, rejected: float, tokens: float, now: float) -> None:
         self.arrived.take(arrived, now)
@@ -70,7 +72,7 @@ class Demand:
         known, self._rates = self._rates, {}
         for model, names in _models(runtime):
             counts = (*_counted(model), _tokens(names))
-            rates = known.get(model.id) or _Rates(*counts, now)
+            rates = known.get(model.id) or _Rates(now - SAMPLE_SECONDS)
             rates.take(*counts, now)
             self._rates[model.id] = rates
 

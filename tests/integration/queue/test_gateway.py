@@ -1,24 +1,19 @@
 """Requests that wait in Redis, through a running gateway with the official client, and a worker that a test scripts."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 
-from capstan_contract.config import Dispatch, ModelEntry, ModelQueue, Task, Timeouts
+from capstan_contract.config import Dispatch, ModelQueue, Task, Timeouts
 from capstan_contract.queue.calls import Failure
-from support.gateway import RunningGateway, entry, running_gateway
-from support.queue_taker import EVENTS, Job, QueueWorker, completion, queue_worker, random_text, reply
+from support.gateway import entry
+from support.queue_taker import EVENTS, Job, completion, queue_worker, random_text, reply
+from support.queued import ASKED, QUEUED, SOON, gateway_of, lose
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
-
-ASKED: Any = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
-SOON = Timeouts(totalSeconds=20)
-QUEUED = ModelQueue(dispatch=Dispatch.QUEUE)
 
 
 @pytest.fixture(scope="module")
@@ -33,18 +28,6 @@ def store(redis_of_all: RedisServer) -> RedisServer:
     """Redis, with nothing in it."""
     redis_of_all.client().flushall()
     return redis_of_all
-
-
-@asynccontextmanager
-async def gateway_of(
-    store: RedisServer, folder: Path, *models: ModelEntry, **settings: Any
-) -> AsyncIterator[RunningGateway]:
-    """Run a gateway on this Redis; without models it has one that is always queued."""
-    served = models or (entry("chat", queue=QUEUED, timeouts=SOON),)
-    async with running_gateway(
-        folder, *served, redis_url=store.url, redis_limit_seconds=2.0, redis_seconds=2.0, **settings
-    ) as gateway:
-        yield gateway
 
 
 async def never(job: Job) -> None:
@@ -146,15 +129,6 @@ async def test_a_client_that_leaves_while_a_worker_has_it(store: RedisServer, tm
         async with asyncio.timeout(10):
             await worker.seen[0].unwanted.wait()
         await gateway.settled()
-
-
-async def lose(store: RedisServer, worker: QueueWorker) -> None:
-    """Let a worker be gone, and its leases over."""
-    await worker.die()
-    seen = store.client()
-    for key in seen.scan_iter("*work:*"):
-        for one in seen.xpending_range(key, "workers", "-", "+", 10):
-            seen.xclaim(key, "workers", worker.name, 0, [one["message_id"]], idle=60_000, justid=True)
 
 
 async def test_a_worker_that_is_lost_before_it_answers(store: RedisServer, tmp_path: Path) -> None:
