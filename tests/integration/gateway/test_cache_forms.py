@@ -16,6 +16,7 @@ from capstan_gateway.errors import Overloaded
 from capstan_gateway.pipeline.caches import layer
 from fakes import anthropic_upstream as anthropic
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer, completion
+from support.cached import cached_gateway
 from support.gateway import entry, hosted_by, running_gateway
 from support.redis_server import redis_server
 from support.wait import eventually
@@ -169,15 +170,10 @@ async def test_what_is_to_be_stored_is_stored_with_each_hit(tmp_path: Path) -> N
     with redis_server(tmp_path) as redis:
         async with (
             FakeUpstream(answer) as upstream,
-            running_gateway(
-                tmp_path,
-                entry("m", upstream.url, policies=(ID,)),
-                policies=(POLICY,),
-                redis_url=redis.url,
-                redis_limit_seconds=2.0,
-            ) as gateway,
-            httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
-        ):
+            cached_gateway(
+                tmp_path, entry("m", upstream.url, policies=(ID,)), policies=(POLICY,), redis=redis
+            ) as (_, client),
+        ):  # fmt: skip
             asked = {"model": "m", "input": "hello"}
             first, second = [await client.post("/v1/responses", json=asked) for _ in range(2)]
             ids = [one.json()["id"] for one in (first, second)]
@@ -202,15 +198,10 @@ async def test_who_only_looks_on_shares_nothing(mode: Mode, shares: bool, tmp_pa
     with redis_server(tmp_path) as redis, redis.client() as at_redis:
         async with (
             FakeUpstream(answer) as upstream,
-            running_gateway(
-                tmp_path,
-                entry("m", upstream.url, policies=(ID,)),
-                policies=(policy,),
-                redis_url=redis.url,
-                redis_limit_seconds=2.0,
-            ) as gateway,
-            httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
-        ):
+            cached_gateway(
+                tmp_path, entry("m", upstream.url, policies=(ID,)), policies=(policy,), redis=redis
+            ) as (gateway, client),
+        ):  # fmt: skip
             await client.post("/v1/chat/completions", json={"model": "m", "messages": MESSAGES})
             await eventually(lambda: gateway.gateway.caches.report().policies[ID].stored == 1)
             await eventually(lambda: any(at_redis.scan_iter("capstan:cache:1:*")) is shares)

@@ -13,14 +13,13 @@ import pytest
 from capstan_contract.caches import CacheBody, RedisTier, Scope, cache_entry
 from capstan_contract.config import ModelEntry
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer
-from support.gateway import entry, running_gateway
+from support.cached import ADMIN, REDIS_SECONDS, admin_key_file, cached_gateway
+from support.gateway import entry
 from support.gateway_process import NO_PROBES, gateway_process
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
 
 ID = "CachePolicy/t/c"
-KEY = "the-key-of-the-admin-which-is-long"
-ADMIN = {"authorization": f"Bearer {KEY}"}
 CHAT = "/v1/chat/completions"
 SHARED = CacheBody(redis=RedisTier())
 POLICIES = (cache_entry("t", "c", SHARED),)
@@ -38,14 +37,6 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
     """A server of the test's own."""
     with redis_server(tmp_path) as server:
         yield server
-
-
-@pytest.fixture
-def admin_key(tmp_path: Path) -> Path:
-    """A file with the key."""
-    file = tmp_path / "admin-key"
-    file.write_text(KEY)
-    return file
 
 
 def models(upstream: FakeUpstream) -> list[ModelEntry]:
@@ -82,12 +73,10 @@ async def until_gone(client: httpx2.AsyncClient, key: str) -> None:
     pytest.fail("the replica still has it")
 
 
-async def test_a_purge_is_seen_by_all_replicas(
-    upstream: FakeUpstream, redis: RedisServer, admin_key: Path, tmp_path: Path
-) -> None:
+async def test_a_purge_is_seen_by_all_replicas(upstream: FakeUpstream, redis: RedisServer, tmp_path: Path) -> None:
     """Two gateway processes: what one of them purges (an entry, a model, a tenant, all) the other one has no more
     either, in its memory and in Redis, and what the purge is not about stays."""
-    flags = ("--admin-key-file", str(admin_key), "--redis-limit-seconds", "2")
+    flags = ("--admin-key-file", str(admin_key_file(tmp_path)), "--redis-limit-seconds", str(REDIS_SECONDS))
     environ = {**NO_PROBES, "CAPSTAN_GATEWAY_REDIS_URL": redis.url}
     with ExitStack() as stack:
         folders = [tmp_path / name for name in "ab"]
@@ -128,20 +117,12 @@ def _holds(redis: RedisServer, entries: int) -> bool:
 
 
 async def test_pages_are_the_admins_and_tell_no_text(
-    upstream: FakeUpstream, redis: RedisServer, admin_key: Path, tmp_path: Path
+    upstream: FakeUpstream, redis: RedisServer, tmp_path: Path
 ) -> None:
     """Nobody reads or purges without the admin's key; with it nothing of a question or an answer is told."""
-    async with (
-        running_gateway(
-            tmp_path,
-            *models(upstream),
-            policies=POLICIES,
-            admin_key_file=admin_key,
-            redis_url=redis.url,
-            redis_limit_seconds=2.0,
-        ) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
-    ):
+    async with cached_gateway(
+        tmp_path, *models(upstream), policies=POLICIES, redis=redis, admin=True, headers={}
+    ) as (_, client):  # fmt: skip
         first = await client.post(CHAT, json=asked())
         key = first.headers["x-cache-key"]
         for path in ("/admin/cache/stats", f"/admin/cache/entry?key={key}"):
@@ -180,13 +161,10 @@ async def test_pages_are_the_admins_and_tell_no_text(
     ],
 )
 async def test_what_cannot_be_purged_is_refused_and_nothing_goes(
-    body: bytes, status: int, param: str | None, upstream: FakeUpstream, admin_key: Path, tmp_path: Path
+    body: bytes, status: int, param: str | None, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
     """A body that says nothing, too much or what is not there gets a clear error."""
-    async with (
-        running_gateway(tmp_path, *models(upstream), policies=POLICIES, admin_key_file=admin_key) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, headers=ADMIN, timeout=30) as client,
-    ):
+    async with cached_gateway(tmp_path, *models(upstream), policies=POLICIES, admin=True) as (_, client):
         await word(client)
         refused = await client.post("/admin/cache/purge", content=body)
         assert (refused.status_code, refused.json()["error"]["param"]) == (status, param)
@@ -195,12 +173,9 @@ async def test_what_cannot_be_purged_is_refused_and_nothing_goes(
         assert await word(client) == "hit-memory"
 
 
-async def test_without_redis_a_purge_is_of_one_replica(upstream: FakeUpstream, admin_key: Path, tmp_path: Path) -> None:
+async def test_without_redis_a_purge_is_of_one_replica(upstream: FakeUpstream, tmp_path: Path) -> None:
     """It holds there, and the answer says that others are to be asked."""
-    async with (
-        running_gateway(tmp_path, *models(upstream), policies=POLICIES, admin_key_file=admin_key) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, headers=ADMIN, timeout=30) as client,
-    ):
+    async with cached_gateway(tmp_path, *models(upstream), policies=POLICIES, admin=True) as (_, client):
         await word(client)
         said = await purge(client, model="one")
         assert (said["everywhere"], "each" in said["note"], said["value"]) == (False, True, "test/one")
@@ -208,22 +183,14 @@ async def test_without_redis_a_purge_is_of_one_replica(upstream: FakeUpstream, a
 
 
 async def test_a_purge_while_redis_is_away_is_told_when_it_is_back(
-    upstream: FakeUpstream, redis: RedisServer, admin_key: Path, tmp_path: Path
+    upstream: FakeUpstream, redis: RedisServer, tmp_path: Path
 ) -> None:
     """It holds at once where it was asked for, and everywhere when Redis is back; hits in memory go on meanwhile."""
     async with AsyncExitStack() as stack:
         clients = []
         for name in "ab":
-            folder = tmp_path / name
-            folder.mkdir()
-            gateway = await stack.enter_async_context(
-                running_gateway(
-                    folder, *models(upstream), policies=POLICIES, admin_key_file=admin_key, redis_url=redis.url,
-                    redis_limit_seconds=2.0,
-                )
-            )  # fmt: skip
-            client = httpx2.AsyncClient(base_url=gateway.url, headers=ADMIN, timeout=30)
-            clients.append(await stack.enter_async_context(client))
+            running = cached_gateway(tmp_path / name, *models(upstream), policies=POLICIES, redis=redis, admin=True)
+            clients.append((await stack.enter_async_context(running))[1])
         one, other = clients
         await word(one)
         await eventually(lambda: _holds(redis, 1), what="the entry in Redis")
@@ -240,7 +207,7 @@ async def test_a_purge_while_redis_is_away_is_told_when_it_is_back(
 
 
 async def test_an_answer_that_was_under_way_when_it_was_purged_is_not_kept(
-    upstream: FakeUpstream, redis: RedisServer, admin_key: Path, tmp_path: Path
+    upstream: FakeUpstream, redis: RedisServer, tmp_path: Path
 ) -> None:
     """Who waits for it gets it; whoever asks after the purge gets one that was asked for after it."""
     begun, go = asyncio.Event(), asyncio.Event()
@@ -251,17 +218,9 @@ async def test_an_answer_that_was_under_way_when_it_was_purged_is_not_kept(
         await answer(received, wire)
 
     upstream.respond = waits
-    async with (
-        running_gateway(
-            tmp_path,
-            *models(upstream),
-            policies=POLICIES,
-            admin_key_file=admin_key,
-            redis_url=redis.url,
-            redis_limit_seconds=2.0,
-        ) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, headers=ADMIN, timeout=30) as client,
-    ):
+    async with cached_gateway(
+        tmp_path, *models(upstream), policies=POLICIES, redis=redis, admin=True
+    ) as (gateway, client):  # fmt: skip
         before = asyncio.create_task(word(client))
         await begun.wait()
         await purge(client, model="test/one")
@@ -281,17 +240,9 @@ async def test_a_key_that_comes_later_or_changes_is_used_without_another_config(
     files = tmp_path / "credentials"
     files.mkdir()
     policies = (cache_entry("t", "c", CacheBody(redis=RedisTier(), encryptionFile="k", scope=Scope.TENANT)),)
-    async with (
-        running_gateway(
-            tmp_path,
-            *models(upstream),
-            policies=policies,
-            credentials_dir=files,
-            redis_url=redis.url,
-            redis_limit_seconds=2.0,
-        ) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
-    ):
+    async with cached_gateway(
+        tmp_path, *models(upstream), policies=policies, redis=redis, credentials_dir=files
+    ) as (gateway, client):  # fmt: skip
         credentials = gateway.gateway.credentials
         assert [await word(client) for _ in range(2)] == ["miss", "hit-memory"]
         (files / "k").write_text("guessed")
@@ -313,15 +264,8 @@ async def test_a_redis_that_dies_loses_no_hit(upstream: FakeUpstream, redis: Red
     async with AsyncExitStack() as stack:
         clients = []
         for name in "ab":
-            folder = tmp_path / name
-            folder.mkdir()
-            gateway = await stack.enter_async_context(
-                running_gateway(
-                    folder, *models(upstream), policies=POLICIES, redis_url=redis.url, redis_limit_seconds=2.0
-                )
-            )
-            client = httpx2.AsyncClient(base_url=gateway.url, timeout=30)
-            clients.append(await stack.enter_async_context(client))
+            running = cached_gateway(tmp_path / name, *models(upstream), policies=POLICIES, redis=redis)
+            clients.append((await stack.enter_async_context(running))[1])
         one, other = clients
         assert await word(one) == "miss"
         await eventually(lambda: _holds(redis, 1), what="the entry in Redis")

@@ -3,32 +3,24 @@
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from capstan_contract.caches import CacheBody, CachesReport, cache_entry
 from capstan_contract.limits import Mode
 from fakes.openai_upstream import FakeUpstream, answer
-from support.gateway import entry, running_gateway
+from support.cached import cached_gateway
+from support.gateway import entry
 from support.wait import eventually
 
 ID = "CachePolicy/t/c"
-KEY = "the-key-of-the-admin-which-is-long"
-ADMIN = {"authorization": f"Bearer {KEY}"}
 BODY: Any = {"model": "chat", "messages": [{"role": "user", "content": "what is the capital of France?"}]}
 
 
 async def test_the_page_says_what_was_there_and_what_was_not(tmp_path: Path) -> None:
     """A policy that nobody has asked counts nothing; then misses, hits, and the tokens that hits have saved. Nothing of
     any request is said, and that there is no Redis is."""
-    file = tmp_path / "admin-key"
-    file.write_text(KEY)
     async with FakeUpstream(answer) as upstream:
         model = entry("chat", upstream.url, policies=(ID,))
         policies = (cache_entry("t", "c", CacheBody()),)
-        async with (
-            running_gateway(tmp_path, model, policies=policies, admin_key_file=file) as gateway,
-            httpx2.AsyncClient(base_url=gateway.url, headers=ADMIN, timeout=30) as client,
-        ):
+        async with cached_gateway(tmp_path, model, policies=policies, admin=True) as (_, client):
             before = CachesReport.model_validate_json((await client.get("/internal/caches")).text)
             for _ in range(3):
                 said = await client.post("/v1/chat/completions", json=BODY)
@@ -49,10 +41,8 @@ async def test_a_mode_that_comes_again_begins_at_nothing(tmp_path: Path) -> None
     live in the same mode goes on counting."""
     async with FakeUpstream(answer) as upstream:
         model = entry("chat", upstream.url, policies=(ID,))
-        async with (
-            running_gateway(tmp_path, model, policies=(cache_entry("t", "c", CacheBody()),)) as gateway,
-            httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
-        ):
+        policies = (cache_entry("t", "c", CacheBody()),)
+        async with cached_gateway(tmp_path, model, policies=policies) as (gateway, client):
 
             async def counted(mode: Mode, times: int, **fields: Any) -> tuple[int, int, int, int]:
                 policy = cache_entry("t", "c", CacheBody(mode=mode, **fields))

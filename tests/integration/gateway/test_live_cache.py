@@ -16,6 +16,7 @@ from capstan_gateway.caches.port import Alike, CacheKey, Entry, Found, Tier
 from capstan_gateway.caches.semantic.evidence import LEAST_SAMPLES
 from capstan_gateway.pipeline.caches import alike, live
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
+from support.cached import ADMIN, admin_key_file
 from support.gateway import RunningGateway, entry, running_gateway
 from support.redis_server import redis_server
 from support.wait import eventually
@@ -299,10 +300,7 @@ async def test_a_model_that_fails_says_nothing_about_a_hit(rig: Any, upstream: F
 async def test_a_person_turns_it_on_again(rig: Any, tmp_path: Path) -> None:
     """A tier that has turned itself off is on again when somebody with the admin credential says so, and measures
     anew; a policy that is not there, or compares nothing, is an error that says so."""
-    file = tmp_path / "admin-key"
-    file.write_text("the-key-of-the-admin-which-is-long")
-    admin = {"authorization": "Bearer the-key-of-the-admin-which-is-long"}
-    one: Rig = await rig(admin_key_file=file)
+    one: Rig = await rig(admin_key_file=admin_key_file(tmp_path))
     hits, number = 0, 0
     while not one.counts.semanticOff:
         hits += (await one.ask(number)).headers["x-cache"] == "hit-semantic"
@@ -311,9 +309,9 @@ async def test_a_person_turns_it_on_again(rig: Any, tmp_path: Path) -> None:
     page = "/admin/cache/reset"
     assert (await one.client.post(page, json={"policy": "t/c"})).status_code == 401
     for body, status in (({"policy": "t/x"}, 404), ({"policy": "c"}, 400), ({"policies": "t/c"}, 400), ([], 400)):
-        said = await one.client.post(page, json=body, headers=admin)
+        said = await one.client.post(page, json=body, headers=ADMIN)
         assert said.status_code == status, said.text
-    said = await one.client.post(page, json={"policy": "t/c"}, headers=admin)
+    said = await one.client.post(page, json={"policy": "t/c"}, headers=ADMIN)
     assert said.json()["everywhere"] is False
     assert (one.counts.sampled, one.counts.semanticOff) == (0, False)
     one.alike.entries.clear()
