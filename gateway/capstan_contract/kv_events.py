@@ -8,6 +8,9 @@ The answer is a stream of lines, each a JSON object (`application/x-ndjson`):
     {"cleared":true,"stored":"<names>"}                     all was thrown away; what is there since is named
     {}                                                      nothing has changed for KV_EVENTS_BEAT_SECONDS
 
+It ends when the worker does, and when blocks turn out to have another size than the head says: a worker that has heard
+nothing of its engine yet says 16. Whoever reads asks again.
+
 `<names>` are the names of blocks, 8 bytes each, in base64. A block's name is a hash of its tokens and of all tokens in
 front of them, made here and not by the engine: engines hash by an algorithm and a seed of their own, and a gateway
 makes the same name of the tokens of a prompt. No token can be read out of a name; who guesses a whole prompt can

@@ -166,3 +166,10 @@ def test_a_sidecar_that_begins_late_asks_for_what_it_missed(engines: Engines) ->
     engines.beside.stop()
     with worker("sidecar", flags) as again, listening(again.worker_port) as reader:
         told(reader, known, what="what was stored before")
+
+
+def test_a_reader_keeps_no_engine_from_ending(engines: Engines) -> None:
+    """A worker with vLLM inside drains and ends with 0 while somebody listens, whose stream ends whole."""
+    with listening(engines.inside.worker_port) as reader:
+        assert engines.inside.stop(seconds=60) == 0
+        assert reader.ended.wait(10)

@@ -80,6 +80,22 @@ def test_what_comes_and_goes_between_two_lines_is_nothing(names: list[int], *, a
         assert read_change(BEAT) == reader.take()
 
 
+def test_a_reader_that_stands_still_holds_what_is_there() -> None:
+    """However much goes while it does not read, it is kept no longer than what is left: that is told as a whole."""
+    held = HeldBlocks()
+    held.store(range(1000))
+    with held.reader() as reader:
+        known = set(reader.snapshot)
+        held.remove(range(990))
+        assert reader.pending <= 20
+        held.store(range(2000, 2005))
+        held.clear()
+        held.store([7])
+        assert reader.pending == 1
+        read(reader, known)
+        assert known == {7}
+
+
 def test_the_newest_stay_where_there_is_no_room() -> None:
     """Of more blocks than may be told the oldest go, and one that is stored again is new again."""
     held = HeldBlocks(most=3)

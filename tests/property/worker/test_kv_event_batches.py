@@ -135,6 +135,29 @@ def test_nothing_that_is_published_breaks_what_follows(payloads: list[bytes]) ->
     assert f"capstan_worker_kv_events_malformed_total {follower.malformed}\n" in follower.render()
 
 
+def test_a_batch_that_is_told_again_is_not_taken_again() -> None:
+    """What a later batch has removed does not come back with an earlier one."""
+    held = HeldBlocks(block_tokens=SIZE)
+    follower = Follower(BlockTable(held))
+    first = batch(stored([b"a"], list(range(SIZE))))
+    for number, payload in enumerate((first, batch(removed([b"a"])), batch())):
+        follower.take(number, payload)
+    follower.take(0, first)
+    assert not held_names(held)
+    assert follower.next == 3
+
+
+def test_what_was_not_understood_leaves_nothing() -> None:
+    """A batch that cannot be read may have removed blocks: nothing is told until it is stored again."""
+    held = HeldBlocks(block_tokens=SIZE)
+    follower = Follower(BlockTable(held))
+    follower.take(0, batch(stored([b"a"], list(range(SIZE)))))
+    assert len(held) == 1
+    follower.take(1, b"no batch")
+    assert len(held) == 0
+    assert follower.malformed == 1
+
+
 @given(st.integers(0, 2**63 - 1))
 def test_numbers_of_batches_are_read_as_they_are_written(number: int) -> None:
     """In eight bytes; of other lengths there are none."""
