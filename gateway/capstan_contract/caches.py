@@ -21,6 +21,8 @@ MOST_ENTRIES: Final = 10_000_000
 MOST_ENTRY_BYTES: Final = 16 * 1024**2
 MOST_SEMANTIC_ENTRIES: Final = 1_000_000
 MOST_NEIGHBOURS: Final = 50
+CACHE_EMBEDDING: Final = "cacheEmbedding"
+"""What a reader must know: vectors of questions are a model's (`SemanticTier.embedding`)."""
 LEAST_SEALING_BYTES: Final = 16
 """Of what entries are sealed with."""
 
@@ -72,6 +74,8 @@ class SemanticTier(Document):
     """Share of its hits that the model is asked all the same, to compare."""
     judge: str | None = Field(default=None, exclude_if=is_none)
     """Id of the model that compares two answers; None: their vectors do."""
+    embedding: str | None = Field(default=None, exclude_if=is_none)
+    """Id of the model that makes the vectors of questions; None: the gateway does. Needs `similarity`."""
 
 
 class HeaderMatch(Document):
@@ -138,7 +142,11 @@ def cache_entry(
 ) -> PolicyEntry:
     """Make the entry of a policy."""
     written = body.model_dump(mode="json", exclude_defaults=True)
-    return PolicyEntry(id=cache_policy_id(namespace, name), kind=CACHE_KIND, uid=uid, targets=targets, body=written)
+    # NB: a reader that does not know of it would compare its own vectors by a similarity that is not of these.
+    needs = (CACHE_EMBEDDING,) if body.semantic is not None and body.semantic.embedding is not None else ()
+    return PolicyEntry(
+        id=cache_policy_id(namespace, name), kind=CACHE_KIND, uid=uid, targets=targets, requires=needs, body=written
+    )
 
 
 class CacheCounts(Document):

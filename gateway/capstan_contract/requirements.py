@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from capstan_contract.caches import CACHE_KIND, check_cache_body
+from capstan_contract.caches import CACHE_EMBEDDING, CACHE_KIND, check_cache_body
 from capstan_contract.config import (
     CascadeBackend,
     CascadeEstimator,
@@ -49,7 +49,8 @@ class Known:
 TENANT_SALT: Final = "tenantSalt"
 """Requests bring a salt of their tenant's (`ModelEntry.tenantSalt`)."""
 KNOWN: Final = Known(
-    requirements=frozenset((TENANT_SALT,)), policy_kinds=frozenset((RATE_LIMIT_KIND, GUARD_KIND, CACHE_KIND))
+    requirements=frozenset((TENANT_SALT, CACHE_EMBEDDING)),
+    policy_kinds=frozenset((RATE_LIMIT_KIND, GUARD_KIND, CACHE_KIND)),
 )
 """What this release knows."""
 

@@ -1,10 +1,14 @@
 """What a cache keeps, and what it gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from capstan_gateway.tokens.usage import Usage
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
 OWN_BYTES: Final = 1024
 """What an entry takes in memory beside its texts: its key, the objects around it, its place among the others. Measured:
@@ -129,6 +133,18 @@ class SharedEntries(Protocol):
         ...
 
 
+class Vectored(NamedTuple):
+    """The vector of a text, of length 1."""
+
+    vector: "NDArray[numpy.float32]"
+    of: str
+    """What has made it: those of two makers are not comparable."""
+
+
+VectorOf = Callable[[str, str], Awaitable[Vectored]]
+"""Gives the vector of a text, to one whose it is; raises when there is none."""
+
+
 class Alike(NamedTuple):
     """What is asked, for who looks for what means the same: everything but the last turn must be the very same."""
 
@@ -138,6 +154,8 @@ class Alike(NamedTuple):
     """The last turn."""
     least: float = 0.0
     """The client takes nothing that is less similar."""
+    vector_of: VectorOf | None = None
+    """How to get its vector, where a model makes it."""
 
 
 class AlikeEntries(Protocol):

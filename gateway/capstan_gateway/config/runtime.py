@@ -23,6 +23,7 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_contract.names import AUTO
+from capstan_gateway.caches.key import identity_of
 from capstan_gateway.config.views import Allowed, Only, Views, granted
 from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.dialects.targets.target import Target
@@ -41,9 +42,9 @@ class ServedModel:
 
     __slots__ = (
         "adapter", "answer", "answer_alone", "auto", "capabilities", "context_window", "continuous_usage", "created",
-        "endpoints", "external", "fallbacks", "id", "isolates", "layers", "max_output_tokens", "metrics", "name",
-        "name_lines", "plan", "prefixes", "price", "provider", "queue", "rates", "rename", "speaks_anthropic", "target",
-        "task", "timeouts", "upstream_name", "weight",
+        "endpoints", "external", "fallbacks", "id", "identity", "isolates", "layers", "max_output_tokens", "metrics",
+        "name", "name_lines", "plan", "prefixes", "price", "provider", "queue", "rates", "rename", "speaks_anthropic",
+        "target", "task", "timeouts", "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +70,8 @@ class ServedModel:
         self.isolates = entry.tenantSalt
         """Whether its engine is to keep what it has computed of prompts apart by tenants."""
         self.task: Task = entry.task
+        self.identity = identity_of(entry, ()) if entry.task is Task.EMBED else b""
+        """Of a model that makes vectors: those of two identities are not comparable."""
         self.created = entry.created
         self.timeouts: Timeouts = entry.timeouts
         self.capabilities = frozenset(entry.capabilities)

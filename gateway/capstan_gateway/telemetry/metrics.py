@@ -274,6 +274,11 @@ class Metrics(Collector):
             "Whether a policy gives no answers by meaning any more: too many were wrong.", ("policy",),
         )  # fmt: skip
         # NB: a gauge only in type, as llm_cost_dollars is.
+        self.cache_embedding_cost = NumberFamily(
+            "gauge", "llm_cache_semantic_embedding_cost_dollars",
+            "Price of vectors of questions that a model makes, on no client's bill, in US dollars.", ("policy",),
+            unit=NANO,
+        )  # fmt: skip
         self.cache_sampling_cost = NumberFamily(
             "gauge", "llm_cache_semantic_sampling_cost_dollars",
             "Price of what was asked to compare hits by meaning, on no client's bill, in US dollars.", ("policy",),
@@ -361,7 +366,7 @@ class Metrics(Collector):
         kept = frozenset(names)
         for family in (
             self.cache_not_compared, self.cache_samples, self.cache_false_hits, self.cache_semantic_off,
-            self.cache_sampling_cost,
+            self.cache_sampling_cost, self.cache_embedding_cost,
         ):  # fmt: skip
             family.retain("policy", kept)
 

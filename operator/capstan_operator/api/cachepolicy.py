@@ -59,6 +59,13 @@ class CacheRedisSpec(Part):
     rules: ClassVar[tuple[Rule, ...]] = caches.REDIS
 
 
+class CacheEmbeddingSpec(Part):
+    """What makes the vectors of questions."""
+
+    modelRef: CacheModelRef
+    """An LLMModel of task embed of the namespace."""
+
+
 class CacheSemanticSpec(Part):
     """Answers to questions that mean the same, though they are worded otherwise. Only the last turn is compared: all
     else of a request must be the very same. The gateway does it in its own process, for questions in English."""
@@ -83,6 +90,10 @@ class CacheSemanticSpec(Part):
     of what it saves. Default: "0.02"."""
     judgeRef: CacheModelRef | None = None
     """An LLMModel of task chat that compares two answers. Default: their vectors are compared."""
+
+    embedding: CacheEmbeddingSpec | None = None
+    """A model that makes the vectors of questions, in place of the packaged one that the gateway runs itself. Nobody
+    has measured its vectors, so `similarity` must say what is alike. Replicas do not share these questions."""
 
     rules: ClassVar[tuple[Rule, ...]] = caches.SEMANTIC
 

@@ -67,6 +67,7 @@ def _semantic(spec: CacheSemanticSpec, namespace: str) -> SemanticTier:
     numbers = {"errorBudget": spec.errorBudget, "similarity": spec.similarity, "sampleRate": spec.sampleRate}
     return SemanticTier(
         judge=None if spec.judgeRef is None else f"{namespace}/{spec.judgeRef.name}",
+        embedding=None if spec.embedding is None else f"{namespace}/{spec.embedding.modelRef.name}",
         verify=spec.verify,
         topK=spec.topK,
         maxEntries=spec.maxEntries,
@@ -79,6 +80,8 @@ def models_of_cache(spec: CachePolicySpec) -> Iterator[tuple[str, str, Task]]:
     semantic = spec.semantic
     if semantic.enabled and semantic.judgeRef is not None:
         yield "spec.semantic.judgeRef.name", semantic.judgeRef.name, Task.CHAT
+    if semantic.enabled and semantic.embedding is not None:
+        yield "spec.semantic.embedding.modelRef.name", semantic.embedding.modelRef.name, Task.EMBED
 
 
 def secrets_of_cache(policy: Policy) -> Mapping[str, tuple[str, str, str]]:

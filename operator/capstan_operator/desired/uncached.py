@@ -38,5 +38,7 @@ def _only_chooses(entry: ModelEntry | None) -> bool:
 
 
 def _tell_unasked(semantic: SemanticTier, around: Surroundings) -> Iterator[str]:
+    if semantic.embedding and (why := around.lacks(key_of(semantic.embedding), task=Task.EMBED)) is not None:
+        yield f"no questions are compared by what they mean, because {why}"
     if semantic.judge and (why := around.lacks(key_of(semantic.judge), task=Task.CHAT)) is not None:
         yield f"hits are compared by their vectors alone, because {why}"

@@ -83,6 +83,15 @@ def test_everything_that_can_be_said_is_compiled() -> None:
     )  # fmt: skip
 
 
+def test_a_model_that_makes_vectors_is_what_a_gateway_must_know_of() -> None:
+    """One that does not would compare its own by a similarity that is not of these; others need to know nothing."""
+    said = {"enabled": True, "similarity": "0.8", "embedding": {"modelRef": {"name": "e"}}}
+    entry = build_policy_entry(make_cache(targetRefs=named("a"), semantic=said))
+    assert entry.requires == ("cacheEmbedding",)
+    assert entry.body["semantic"] == {"similarity": 0.8, "embedding": "team/e"}
+    assert build_policy_entry(make_cache(targetRefs=named("a"), semantic={"enabled": True})).requires == ()
+
+
 def _spec(policy: Policy) -> dict[str, Any]:
     assert policy.spec is not None
     return {**policy.spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True), "targetRefs": named("a")}
@@ -164,6 +173,15 @@ def test_a_policy_of_the_installation_is_not_told_of_them() -> None:
             "by their vectors alone, because the LLMModel 'embed' is of the task embed, not chat",
         ),
         ({"judgeRef": {"name": "b"}}, "in force on 1 model"),
+        (
+            {"embedding": {"modelRef": {"name": "e"}}, "similarity": "0.8"},
+            "no questions are compared by what they mean, because the LLMModel 'e' is not there",
+        ),
+        (
+            {"embedding": {"modelRef": {"name": "b"}}, "similarity": "0.8"},
+            "because the LLMModel 'b' is of the task chat, not embed",
+        ),
+        ({"embedding": {"modelRef": {"name": "embed"}}, "similarity": "0.8"}, "in force on 1 model"),
     ],
 )
 def test_models_that_cannot_be_asked_are_told(semantic: dict[str, Any], said: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DIMENSIONS: Final = 384
+"""Of the vectors that the process makes itself."""
 SMALL: Final = 2000
 """Questions of a partition up to which all are compared."""
 _FIRST: Final = 8
@@ -46,7 +47,7 @@ class _Shelf(Protocol):
 
 
 class Neighbours:
-    """The questions of one policy. Asked from any thread."""
+    """The questions of one policy; vectors of one partition are of one length. Asked from any thread."""
 
     def __init__(self, *, most: int) -> None:
         """Make it, for so many questions: of more, the least recently found or put go first."""
@@ -68,7 +69,7 @@ class Neighbours:
             self._grow(partition)
         with self._lock:
             self._drop(asked.key)
-            shelf = self._shelves.get(partition) or _Few()
+            shelf = self._shelves.get(partition) or _Few(len(vector))
             shelf.put(asked, vector)
             self._shelves[partition] = shelf
             self._recent[asked.key] = partition
@@ -146,10 +147,10 @@ class Neighbours:
 class _Few:
     """All of them in one matrix, without gaps."""
 
-    def __init__(self) -> None:
+    def __init__(self, dimensions: int) -> None:
         import numpy
 
-        self._rows = numpy.empty((_FIRST, DIMENSIONS), numpy.float32)
+        self._rows = numpy.empty((_FIRST, dimensions), numpy.float32)
         self.asked: list[Asked] = []
         self._at: dict[CacheKey, int] = {}
 
@@ -182,7 +183,7 @@ class _Few:
         return [Near(min(float(near[at]), 1.0), self.asked[at]) for at in best]
 
     def copy(self) -> "_Few":
-        few = _Few()
+        few = _Few(self._rows.shape[1])
         few._rows, few.asked, few._at = self._rows[: len(self.asked)].copy(), self.asked.copy(), self._at.copy()
         return few
 
@@ -190,7 +191,7 @@ class _Few:
         return zip(self.asked, self._rows, strict=False)
 
     def as_many(self) -> "_Many":
-        many = _Many()
+        many = _Many(self._rows.shape[1])
         for asked, row in self.each():
             many.put(asked, row)
         return many
@@ -206,10 +207,10 @@ def _largest(near: "NDArray[numpy.float32]", count: int) -> "NDArray[numpy.intp]
 class _Many:
     """A graph, in which some neighbours of a thousand are missed."""
 
-    def __init__(self) -> None:
+    def __init__(self, dimensions: int) -> None:
         from usearch.index import Index
 
-        self._graph: Any = Index(ndim=DIMENSIONS, metric="cos", dtype="f16")
+        self._graph: Any = Index(ndim=dimensions, metric="cos", dtype="f16")
         self._asked: dict[int, Asked] = {}
         self._at: dict[CacheKey, int] = {}
         self._next = 0

@@ -52,6 +52,11 @@ class Judge:
         return [one for _, one in sorted(found, key=lambda pair: -pair[0])]
 
 
+def differ(one: str, other: str) -> bool:
+    """Whether two questions surely have two answers, by the rules."""
+    return one != other and differs_said(_read(one), _read(other)) is not None
+
+
 @lru_cache(maxsize=_KNOWN)
 def _read(text: str) -> Said:
     return read(text)

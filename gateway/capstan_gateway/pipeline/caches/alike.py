@@ -126,10 +126,9 @@ class AlikeInProcess:
         return await self._tried(self._find(alike), FIND_SECONDS)
 
     async def _find(self, alike: Alike) -> Found | None:
-        if not is_compared(alike.text):
+        if not self._compares(alike.text):
             return None
-        serving = await self._threads.run(self._serving, alike)
-        for near in serving:
+        for near in await self._near(alike):
             entry = await self._entry_of(near.asked.key)
             if entry is not None:
                 return Found(entry, Tier.SEMANTIC, near.asked.key, near.similarity)
@@ -138,12 +137,20 @@ class AlikeInProcess:
                 self._index.drop(near.asked.key)
         return None
 
+    def _compares(self, text: str) -> bool:
+        """Whether a question is one that can be compared."""
+        return is_compared(text)
+
+    async def _near(self, alike: Alike) -> list[Near]:
+        """Give the questions whose answers serve, the surest first."""
+        return await self._threads.run(self._serving, alike)
+
     async def put(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
         """See `AlikeEntries.put`."""
         await self._tried(self._kept(alike, key, entry), PUT_SECONDS)
 
     async def _kept(self, alike: Alike, key: CacheKey, entry: Entry) -> None:
-        if not is_compared(alike.text):
+        if not self._compares(alike.text):
             return
         sentence = await self._threads.run(self._put, alike, Asked(key, alike.text, entry.expires_ms))
         if sentence is not None and self._shared is not None:

@@ -27,6 +27,7 @@ from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
 from capstan_gateway.pipeline.caches.layer import CacheLayer
 from capstan_gateway.pipeline.caches.live import Live, told
+from capstan_gateway.pipeline.caches.modelled import AlikeByModel, ModelVectors
 from capstan_gateway.pipeline.caches.needs import Room, Shared
 
 MOST_WAITING: Final = 32
@@ -140,8 +141,16 @@ class Caches:
             sealing=sealing,
             purged=purged,
             live=self._live(spec.id, body),
+            vectors=self._vectors(name, body),
             alike=self._alike(spec, memory, shared, sealing, purged),
         )
+
+    def _vectors(self, name: str, body: CacheBody) -> ModelVectors | None:
+        """Give what makes vectors, where a model does."""
+        if body.semantic is None or body.semantic.embedding is None:
+            return None
+        deps = self._shared.deps
+        return ModelVectors(body.semantic.embedding, deps, cost=deps.metrics.cache_embedding_cost.at(name))
 
     def _alike(
         self, spec: Around, memory: MemoryEntries, shared: SharedEntries | None, sealing: Sealing, purged: Covers
@@ -151,7 +160,7 @@ class Caches:
         if body.semantic is None:
             return None
         index, questions = Neighbours(most=body.semantic.maxEntries), None
-        if shared is not None and self._questions_of is not None:
+        if shared is not None and self._questions_of is not None and body.semantic.embedding is None:
             questions = self._questions_of(spec.id, body, sealing, purged, index, self._sentences.warm)
 
         async def entry_of(key: CacheKey) -> Entry | None:
@@ -165,7 +174,8 @@ class Caches:
         def count(reason: str) -> None:
             self._shared.deps.metrics.cache_not_compared.at(name, reason).value += 1
 
-        return AlikeInProcess(
+        make = AlikeInProcess if body.semantic.embedding is None else AlikeByModel
+        return make(
             body.semantic,
             sentences=self._sentences,
             threads=self._embedding,

@@ -85,6 +85,9 @@ class CacheLayer:
         )
         if question is None:
             return await self._bypassed(ask, inner)
+        vectors, alike = self.room.vectors, question.alike
+        if vectors is not None and alike is not None:
+            question = question._replace(alike=alike._replace(vector_of=partial(vectors.of, ask)))
         if not self._enforces:
             return await self._watched(ask, question, inner)
         if question.inputs is not None:

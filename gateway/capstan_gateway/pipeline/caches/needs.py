@@ -14,6 +14,7 @@ from capstan_gateway.caches.semantic.ledger import SharedLedger
 from capstan_gateway.pipeline.caches.counting import PolicyCells
 from capstan_gateway.pipeline.caches.flights import Flights
 from capstan_gateway.pipeline.caches.live import Live
+from capstan_gateway.pipeline.caches.modelled import ModelVectors
 from capstan_gateway.pipeline.deps import Deps
 
 
@@ -48,6 +49,8 @@ class Room:
     """None: the policy shares nothing, or there is no Redis."""
     alike: AlikeEntries | None = None
     """None: only the very same requests hit."""
+    vectors: ModelVectors | None = None
+    """Makes the vectors that questions are compared by; None: the process does itself."""
     live: Live | None = None
     """Sees whether hits by meaning are right; None: there are none."""
     making: set[CacheKey] = field(default_factory=set)

@@ -13,6 +13,12 @@ REDIS = (
 
 SEMANTIC = (
     Rule(
+        cel="!has(self.embedding) || has(self.similarity)",
+        message="must be set together with `embedding`: nobody has measured the vectors of that model",
+        holds=lambda self: self.embedding is None or self.similarity is not None,
+        field_path=".similarity",
+    ),
+    Rule(
         cel="!(has(self.errorBudget) && has(self.similarity))",
         message="must not be set together with `errorBudget`",
         holds=lambda self: self.errorBudget is None or self.similarity is None,
