@@ -157,7 +157,8 @@ class Gateway:
         self._prompts = Prompts(lambda: self.deps, loop.time, seconds=settings.kv_token_seconds)
         self.kv_listening = KVListening(self.client, most_blocks=settings.kv_event_blocks, rng=self._rng)
         tiers = _tiers(settings)
-        direct = Dispatcher(self.client, budget=RetryBudget(), rng=self._rng, hedging=_hedging(settings))
+        budget = RetryBudget()
+        direct = Dispatcher(self.client, budget=budget, rng=self._rng, hedging=_hedging(settings))
         self.queues = (
             None
             if settings.redis_url is None
@@ -166,8 +167,11 @@ class Gateway:
         """What waits in Redis for models; None: there is none."""
         self.demand = Demand(self.current, self.queues)
         self.deps = Deps(
-            dispatcher=direct if self.queues is None else queue_dispatcher(direct, self.queues, self.metrics),
+            dispatcher=direct
+            if self.queues is None
+            else queue_dispatcher(direct, self.queues, budget=budget, metrics=self.metrics),
             tiers=None if self.queues is None else tiers,
+            comment_seconds=settings.stream_comment_seconds,
             credentials=self.credentials,
             metrics=self.metrics,
             memory=RouteMemory(),

@@ -190,6 +190,11 @@ class Settings:
         0.05, "how long a request waits for Redis at most where that is asked whether a limit allows it", above=0
     )
     gateways: int = setting(1, "how many gateways share the limits, until Redis says how many there are", least=1)
+    stream_comment_seconds: float = setting(
+        0.0, "how often a stream that waits for its first token gets a comment, so that none is taken for dead (15 is "
+        "usual); the first one sends the head; 0: never",
+        least=0,
+    )  # fmt: skip
     queue_tiers: tuple[str, ...] = setting(
         (),
         "comma-separated tiers of credentials, how urgent their requests are in queues (high, default, low, batch) and "

@@ -70,7 +70,7 @@ _NOT_ABOUT_COUNTING: Final = frozenset((401, 403, 429))
 """Refusals that are not of the route or of the request's form. Behind any other one a prompt is estimated."""
 EVENT_STREAM: Final = b"text/event-stream"
 T = TypeVar("T")
-_OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
+OTHER_FORM: Final = "the model's engine answered in another form than was asked for"
 _TOO_DEEP: Final = "the body is nested too deeply: at most 254 levels of objects and lists are allowed"
 _PASSED_ON: Final = frozenset((b"retry-after", b"retry-after-ms", b"x-should-retry"))
 
@@ -332,7 +332,7 @@ def _whole_reply(
     content_type = find_header(answer.headers, b"content-type")
     if content_type != JSON:
         if content_type.startswith(EVENT_STREAM):
-            raise UpstreamFailed(_OTHER_FORM)
+            raise UpstreamFailed(OTHER_FORM)
         if not is_short_text(content_type):
             content_type = JSON
     if adapter is not None:
@@ -357,7 +357,7 @@ async def _reply(model: ServedModel, answer: DispatchedResponse, adapter: Adapte
         await _reject(model, answer)
     opening = answer.opening
     if not isinstance(opening, StreamOpening):
-        raise UpstreamFailed(_OTHER_FORM)
+        raise UpstreamFailed(OTHER_FORM)
     return _begin_stream(model, answer, adapter, opening)
 
 

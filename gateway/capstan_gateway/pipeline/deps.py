@@ -90,6 +90,8 @@ class Deps:
     """How long answers of models are."""
     images: ImageFetcher | None = None
     """Fetches images that requests name by URL, for models' own engines; None: those get the URLs."""
+    comment_seconds: float = 0.0
+    """How often a stream that waits for its first token gets a comment; 0: never."""
     tiers: Mapping[str, Urgency] | None = None
     """How urgent in queues requests of tiers are; None: there are no queues."""
     responses: ResponseStore | None = None

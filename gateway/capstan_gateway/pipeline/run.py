@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from capstan_gateway.errors import ClientGone, ShuttingDown
+from capstan_gateway.errors import ClientGone, ShuttingDown, UpstreamFailed
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.beside import LARGE_BYTES
+from capstan_gateway.pipeline.call import OTHER_FORM
+from capstan_gateway.pipeline.comments import may_comment, with_comments
 from capstan_gateway.pipeline.costed import costed
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
@@ -49,7 +51,11 @@ async def serve(
             if ask.options.prefix:
                 ask.request = with_prefix(ask.request, ask.model, ask.options.prefix)
             await bind_cost(ask, deps)
-        reply: Reply = await (ask.model.answer if answer is None else answer)(ask)
+        answering = (ask.model.answer if answer is None else answer)(ask)
+        seconds = deps.comment_seconds
+        if seconds and may_comment(delivery, ask):
+            answering = with_comments(delivery, ask, answering, seconds=seconds)
+        reply: Reply = await answering
         if delivery.client_document is not None:
             # The answer of the Responses API repeats the tools of its request.
             if isinstance(reply, WholeReply) and max(len(reply.body), request.came) > LARGE_BYTES:
@@ -62,6 +68,8 @@ async def serve(
         if ask.gathered is not None:
             ask.let_go_of_images()
         if isinstance(reply, WholeReply):
+            if delivery.exchange.started:
+                raise UpstreamFailed(OTHER_FORM)
             send_whole(delivery, ask, reply, deps)
         else:
             await send_stream(delivery, ask, reply, deps)

@@ -9,6 +9,7 @@ from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import header_lines
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.cache_notes import cache_lines
+from capstan_gateway.pipeline.comments import STREAM_LINES
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.frame_room import FREE_FRAME_BYTES, FrameRoom
@@ -23,13 +24,6 @@ from capstan_gateway.streaming.port import Relay
 from capstan_gateway.streaming.relay import error_end
 from capstan_gateway.tokens.price import dollars_text
 
-STREAM_LINES: Final = header_lines(
-    (
-        (b"content-type", b"text/event-stream; charset=utf-8"),
-        (b"cache-control", b"no-cache"),
-        (b"x-accel-buffering", b"no"),
-    )
-)
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_.-]")
 _LONGEST_NAME: Final = 64
 _MOST_NAMES: Final = 64
@@ -112,7 +106,13 @@ async def send_stream(delivery: Delivery, ask: Ask, reply: StreamReply, deps: De
     lines = STREAM_LINES + _own_lines(delivery, ask, deps)
     if ask.bill.priced:
         lines += _cost_line(ask)
-    exchange.start(200, lines, reply.first, last=relay.done and reply.broken is None)
+    last = relay.done and reply.broken is None
+    if not exchange.started:
+        exchange.start(200, lines, reply.first, last=last)
+    elif last:  # The head was sent with a comment.
+        exchange.finish(reply.first)
+    else:
+        exchange.write(reply.first)
     delivery.first_sent_at = deps.clock()
     if reply.broken is not None:
         source.blame(type(reply.broken).__name__)

@@ -22,10 +22,18 @@ from capstan_gateway.queueing.entry import Entry, SentDirectly, StartedOver
 from capstan_gateway.queueing.line import Line
 from capstan_gateway.queueing.room import Room
 from capstan_gateway.routing.attempt import Attempt
+from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.port import Call, DispatchedResponse, DispatchPort, Queueing, SentResponse
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.routing.unroutable import QueueRefused
-from capstan_gateway.routing.verdicts import CLIENT_ERROR, Again, another_attempt, describe, status_is_retried
+from capstan_gateway.routing.verdicts import (
+    CLIENT_ERROR,
+    Again,
+    another_attempt,
+    describe,
+    is_out_of_time,
+    status_is_retried,
+)
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.upstream.errors import ProtocolError, UpstreamError
@@ -39,8 +47,9 @@ _QUEUE: Final = "queue"
 class QueueDispatcher:
     """Implements `port.DispatchPort` around the one that sends directly."""
 
-    def __init__(self, direct: DispatchPort, room: Room, *, metrics: Metrics) -> None:
+    def __init__(self, direct: DispatchPort, room: Room, *, budget: RetryBudget, metrics: Metrics) -> None:
         self._direct = direct
+        self._budget = budget
         self._room = room
         self._metrics = metrics
         self._now = asyncio.get_running_loop().time
@@ -84,17 +93,18 @@ class QueueDispatcher:
                 if endpoint.in_flight < places:
                     free = True
                     break
-        since = 0.0 if state is None else line.state_at
-        own = sum(
-            one.waits and one.began_at >= since and one.wish.priority <= wish.priority for one in line.entries.values()
-        )
+        waiting = waiting_as_urgent(state, wish.priority)
+        if free and not waiting:
+            waiting = int(line.waits_since(0.0 if state is None else line.state_at, wish.priority))
         return Sight(
-            usable=room.reachable and packing is not None, ready=ready, free=free,
-            waiting=waiting_as_urgent(state, wish.priority) + own, workers=None if state is None else state.workers,
+            usable=room.reachable and packing is not None, ready=ready, free=free, waiting=waiting,
+            workers=None if state is None else state.workers,
         )  # fmt: skip
 
     async def _queue(self, call: Call, wish: Queueing, line: Line, packing: Packing) -> QueuedAnswer:
         """Put it in, and wait until an answer has begun; again while that failed and may be had elsewhere."""
+        if not call.stats.attempts:
+            self._budget.deposit()  # As the one that sends directly does.
         sent = 0
         while True:
             try:
@@ -114,7 +124,7 @@ class QueueDispatcher:
             answer.close()
 
     def _may_retry(self, call: Call, sent: int) -> bool:
-        return sent < MOST_ATTEMPTS and self._now() < call.expires_at and self._direct.pay_for_fallback()
+        return sent < MOST_ATTEMPTS and self._now() < call.expires_at and self._budget.spend(self._now())
 
     async def _attempt(self, call: Call, wish: Queueing, line: Line, packing: Packing) -> QueuedAnswer:
         stats = call.stats
@@ -143,6 +153,8 @@ class QueueDispatcher:
             now = self._now()
             if isinstance(error, UpstreamError):
                 attempt.fail(error, now)
+                if is_out_of_time(error) and entry.waits:
+                    call.endpoints.rejected += 1
             attempt.release()
             attempt.leave(now, silent=0.0, deadline=1.0)
             line.drop(entry, refused=refused)

@@ -7,6 +7,7 @@ cancel     with the next flush, which is at once; what Redis did not hear is sai
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import islice
@@ -24,7 +25,7 @@ from capstan_contract.queue.calls import (
     read_placed,
     read_state,
 )
-from capstan_contract.queue.names import WINDOW_BYTES, out_key, queue_prefix
+from capstan_contract.queue.names import WINDOW_BYTES, PriorityClass, out_key, queue_prefix
 from capstan_contract.queue.wire import Ask
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.queueing.entry import BESIDE_BYTES, Entry
@@ -61,7 +62,7 @@ class Line:
         self.state: State | None = None
         """As Redis has told it last; None: it is not known, or Redis is away."""
         self.state_at = 0.0
-        self.used_at = 0.0
+        self.used_at = -math.inf
         """When a request came last, in the loop's time."""
         self.joined = False
         """Whether Redis knows of this gateway here."""
@@ -137,6 +138,12 @@ class Line:
             self._passed.pop(entry.id, None)
             if not (refused or entry.inbox.over):
                 self.cancel(entry.id)
+
+    def waits_since(self, since: float, priority: PriorityClass) -> bool:
+        """Whether an entry that is as urgent, or more, was put in since then and nobody has begun to answer it."""
+        return any(
+            one.began_at >= since and one.waits and one.wish.priority <= priority for one in self.entries.values()
+        )
 
     # --- what Redis is told -------------------------------------------------------------------------------------------
 

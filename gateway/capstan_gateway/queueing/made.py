@@ -4,6 +4,7 @@ from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
+from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.port import DispatchPort
 from capstan_gateway.settings import Settings
 from capstan_gateway.telemetry.metrics import Metrics
@@ -21,8 +22,8 @@ def make_queues(
     return Room(settings, metrics=metrics, rng=rng, secret_of=secret_of)
 
 
-def queue_dispatcher(direct: DispatchPort, room: "Room", metrics: Metrics) -> DispatchPort:
+def queue_dispatcher(direct: DispatchPort, room: "Room", *, budget: RetryBudget, metrics: Metrics) -> DispatchPort:
     """Make what sends calls of models with a queue by that, and all others as `direct` does."""
     from capstan_gateway.queueing.dispatcher import QueueDispatcher
 
-    return QueueDispatcher(direct, room, metrics=metrics)
+    return QueueDispatcher(direct, room, budget=budget, metrics=metrics)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from capstan_contract.config import Dispatch, ModelQueue, Task, Timeouts
 from capstan_contract.queue.calls import Failure
 from support.gateway import entry
-from support.queue_taker import EVENTS, Job, completion, queue_worker, random_text, reply
+from support.queue_taker import EVENTS, Job, completion, frame, queue_worker, random_text, reply
+from support.queue_worker import ScriptedEngine, consumer
 from support.queued import ASKED, QUEUED, SOON, gateway_of, lose
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
@@ -269,3 +271,70 @@ async def test_a_slow_reader_holds_up_its_worker_alone(store: RedisServer, tmp_p
             async for chunk in stream:
                 size += len(chunk.choices[0].delta.content or "")
         assert size == pieces * len(text)
+
+
+async def test_streams_that_wait_get_comments(store: RedisServer, tmp_path: Path) -> None:
+    """Before anybody has taken it a stream says that it is there; then it comes as it does without that."""
+    async with gateway_of(store, tmp_path, stream_comment_seconds=0.05) as gateway, gateway.client() as client:
+        stream = await client.chat.completions.create(**ASKED, stream=True)  # The head is there.
+        assert "x-request-id" in stream.response.headers
+        assert list(store.client().scan_iter("*entry:*"))
+        async with queue_worker(store.port, reply):
+            assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "one two three"
+
+
+async def test_errors_behind_a_comment(store: RedisServer, tmp_path: Path) -> None:
+    """What goes wrong behind a comment is told in a frame, as the head has been sent; the count is of what it was."""
+    model = entry("chat", queue=QUEUED, timeouts=Timeouts(totalSeconds=1))
+    async with gateway_of(store, tmp_path, model, stream_comment_seconds=0.05) as gateway, gateway.client() as client:
+        stream = await client.chat.completions.create(**ASKED, stream=True)
+        assert stream.response.status_code == 200
+        with pytest.raises(openai.APIError, match="did not finish"):
+            await anext(stream)
+        await gateway.settled()
+        assert gateway.metric("llm_requests_total", model="chat", status="504") == 1
+
+
+@pytest.mark.parametrize("status", [0, 503])
+async def test_what_failed_is_asked_for_again(store: RedisServer, tmp_path: Path, status: int) -> None:
+    """An engine that failed before anything was given out, or has no room, is not the last word."""
+    tries: list[Job] = []
+
+    async def answer(job: Job) -> None:
+        tries.append(job)
+        if len(tries) > 1:
+            await reply(job)
+        elif status:
+            await job.answer({"error": {"message": "full"}}, status)
+        else:
+            await job.fail(Failure.ENGINE)
+
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client, queue_worker(store.port, answer):
+        raw = await client.chat.completions.with_raw_response.create(**ASKED)
+    assert raw.parse().choices[0].message.content == "one two three"
+    assert raw.headers["x-gateway-attempts"] == "2"
+
+
+async def test_what_must_not_be_sent_twice_is_put_in_once(store: RedisServer, tmp_path: Path) -> None:
+    """A request that has effects, of a model at zero, is not put in again when an engine failed on it."""
+    tool: Any = {"type": "web_search"}
+
+    async def answer(job: Job) -> None:
+        await job.fail(Failure.ENGINE)
+
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+        async with queue_worker(store.port, answer) as worker:
+            with pytest.raises(openai.APIStatusError):
+                await client.chat.completions.create(**ASKED, tools=[tool])
+        assert len(worker.seen) == 1
+
+
+async def test_with_the_worker_itself(store: RedisServer, tmp_path: Path) -> None:
+    """What gateways put in is taken, asked of an engine and answered by workers as they are."""
+    engine = ScriptedEngine(at_once=b"".join([frame("one "), frame("two", "stop"), b"data: [DONE]\n\n"]))
+    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+        async with consumer(store.url, engine, model="test/chat"):
+            stream = await client.chat.completions.create(**ASKED, stream=True)
+            assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "one two"
+        (asked,) = engine.asked
+        assert asked.path == "/v1/chat/completions"

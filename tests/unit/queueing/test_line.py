@@ -1,0 +1,131 @@
+"""One model's queue as a gateway uses it: what it knows by itself, and what it tells Redis in batches."""
+
+import asyncio
+from typing import Any
+
+from capstan_contract.config import ModelQueue
+from capstan_contract.queue import scripts
+from capstan_contract.queue.names import PriorityClass
+from capstan_contract.queue.wire import Packing
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.queueing.entry import Entry
+from capstan_gateway.queueing.line import MOST_CANCELS, Line, headers_of
+from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.port import Call, Queueing
+from capstan_gateway.routing.registry import EndpointRegistry
+from capstan_gateway.stores.port import StoreDown
+from capstan_gateway.stores.scripted import Script
+from support.wait import eventually
+
+
+class FakeLinks:
+    """Takes note of the calls, and answers each with 1, or not at all."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.calls: list[bytes] = []
+
+    async def call(self, key: str, command: bytes) -> Any:
+        """Take a call."""
+        if self.down:
+            raise StoreDown("it is away")
+        self.calls.append(command)
+        return 1
+
+    def of(self, script: str) -> list[bytes]:
+        """Give the calls of a script."""
+        return [call for call in self.calls if Script(script).sha.encode() in call]
+
+
+def a_line(links: Any) -> Line:
+    """Give a line that counts nothing."""
+    return Line("t/chat", links=links, gateway="gw", threads=Threads("test"), count=lambda _: None)
+
+
+def an_entry(entry_id: str, priority: PriorityClass, began_at: float) -> Entry:
+    """Give an entry of a class."""
+    wish = Queueing(
+        model="t/chat", rules=ModelQueue(), name="chat", request_id="one", tenant="t", priority=priority, weight=1.0,
+        tokens=lambda: 1, apart=False, may_wait=True,
+    )  # fmt: skip
+    call = Call(EndpointSet(EndpointRegistry()), b"/chat/completions", 1e9)
+    entry = Entry(entry_id, call, wish, Packing(), Threads("test"))
+    entry.began_at = began_at
+    return entry
+
+
+async def test_own_entries_count_before_redis_has_told_of_them() -> None:
+    """What a gateway has put in since it looked at the queue waits there, for whoever is as urgent or less."""
+    line = a_line(FakeLinks())
+    line.entries["a"] = an_entry("a", PriorityClass.DEFAULT, 10.0)
+    assert line.waits_since(5.0, PriorityClass.DEFAULT)
+    assert line.waits_since(5.0, PriorityClass.BATCH)
+    assert not line.waits_since(5.0, PriorityClass.HIGH)
+    assert not line.waits_since(11.0, PriorityClass.DEFAULT)
+
+
+async def test_cancels_are_said_again_until_redis_hears_them() -> None:
+    """What nobody wants any more is told with the next beat, when Redis was away before; and then no more."""
+    links = FakeLinks()
+    line = a_line(links)
+    links.down = True
+    line.cancel("left")
+    await asyncio.sleep(0.01)
+    links.down = False
+    await line.flush()
+    assert [b"left" in call for call in links.of(scripts.CANCEL)] == [True]
+    await line.flush()
+    assert len(links.of(scripts.CANCEL)) == 1
+
+
+async def test_what_was_passed_on_is_told_together_and_not_lost() -> None:
+    """Many small pieces are one call; one that Redis did not hear is said with the next one, as far as it is read."""
+    links = FakeLinks()
+    line = a_line(links)
+    line.entries["a"] = an_entry("a", PriorityClass.DEFAULT, 10.0)
+    for _ in range(10):
+        line.passed("a", 10)
+    links.down = True
+    try:
+        await line.flush()
+    except StoreDown:
+        links.down = False
+    line.passed("a", 1)
+    await line.flush()
+    (told,) = links.of(scripts.ACK)
+    assert told.endswith(b"$1\r\na\r\n$3\r\n101\r\n")
+
+
+async def test_cancels_are_bounded() -> None:
+    """While Redis is away no more is kept than so much: the oldest are left to their deadlines."""
+    links = FakeLinks()
+    links.down = True
+    line = a_line(links)
+    for number in range(MOST_CANCELS + 10):
+        line.cancel(f"entry-{number}")
+    links.down = False
+    await line.flush()
+    told = b"".join(links.of(scripts.CANCEL))
+    assert b"entry-10009\r" in told
+    assert b"entry-9\r" not in told
+
+
+async def test_an_answer_that_is_over_is_not_cancelled() -> None:
+    """Whoever has read all of an answer tells nobody to stop."""
+    links = FakeLinks()
+    line = a_line(links)
+    for name, over in (("whole", True), ("left", False)):
+        line.entries[name] = entry = an_entry(name, PriorityClass.DEFAULT, 1.0)
+        entry.inbox.ended = over
+        line.drop(entry)
+    await eventually(lambda: bool(links.of(scripts.CANCEL)), what="the cancel")
+    told = b"".join(links.of(scripts.CANCEL))
+    assert b"left" in told
+    assert b"whole" not in told
+
+
+def test_headers_in_either_form() -> None:
+    """Headers that are written already, and those that are not, are the same in an entry."""
+    pairs = ((b"accept", b"text/event-stream"), (b"x-request-id", b"a: b"))
+    written = b"accept: text/event-stream\r\nx-request-id: a: b\r\n"
+    assert headers_of(pairs) == headers_of(written) == (("accept", "text/event-stream"), ("x-request-id", "a: b"))
