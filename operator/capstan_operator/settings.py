@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from capstan_contract.names import GATEWAY_ADMIN_PORT
+from capstan_contract.redis_address import read_address
 from capstan_process.logs import FORMATS, LEVELS
 from capstan_process.settings import read_settings, setting
 
@@ -36,6 +37,12 @@ def _read_name_patterns(text: str) -> NamePatterns:
         if not isinstance(patterns, list) or not all(isinstance(one, str) and one for one in patterns):
             raise ValueError(f"must have a list of patterns, each a string, for '{namespace}'")
     return tuple((namespace, tuple(patterns)) for namespace, patterns in sorted(found.items()))
+
+
+def _read_queue_url(text: str) -> str:
+    if text and read_address(text).password is not None:
+        raise ValueError("must be without a password, which would stand in the spec of every pod: use the Secret")
+    return text
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,20 @@ class BuildSettings:
     )
     adopt_template_changes: str = setting(
         GRADUALLY, "when models take up pod templates that no change of their spec has caused", choices=ADOPTION_MODES
+    )
+    queue_redis_url: str = setting(
+        "",
+        "Redis with the queues of models, for their workers, without a password; empty: there are no queues, and "
+        "requests are dispatched directly",
+        read=_read_queue_url,
+    )
+    queue_worker_secret: str = setting(
+        "", "Secret in the namespaces of models with the workers' password of that Redis (`password`); empty: none"
+    )
+    queue_seal_secret: str = setting(
+        "",
+        "Secret in the namespaces of models with what seals the entries of their queues (`seal-key`, 16 bytes or "
+        "more); empty: they are not sealed",
     )
     gateway_service: str = setting(
         "capstan-gateway", 'the gateway\'s Service; "" when no gateway is to acknowledge (render, benchmarks)'

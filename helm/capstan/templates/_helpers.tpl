@@ -71,6 +71,17 @@ redis://{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:63
 {{- end -}}
 {{- end }}
 
+{{/* Where the models' workers find it: the same Redis, by a user of their own where the values name one. */}}
+{{- define "capstan.queueUrl" -}}
+{{- if .Values.queue.workerUrl -}}
+{{ .Values.queue.workerUrl }}
+{{- else if and .Values.redis.enabled .Values.queue.workerSecret -}}
+redis://capstan-worker@{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
+{{- else -}}
+{{ include "capstan.redisUrl" . }}
+{{- end -}}
+{{- end }}
+
 {{- define "capstan.gatewayConfig" -}}
 {{ include "capstan.fullname" . }}-gateway-config
 {{- end }}
@@ -159,6 +170,18 @@ priorityClassName: {{ . }}
 {{- end -}}
 {{- if and .gateway.storedResponses.enabled (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
 {{- fail "gateway.storedResponses.enabled needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
+{{- end -}}
+{{- if and .queue.enabled (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
+{{- fail "queue.enabled needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
+{{- end -}}
+{{- if and .queue.enabled .redis.externalUrlSecret.name (not .queue.workerUrl) -}}
+{{- fail "queue.enabled with redis.externalUrlSecret needs queue.workerUrl: the URL without its password, for the models' pods" -}}
+{{- end -}}
+{{- if and .queue.enabled .redis.enabled .queue.workerUrl -}}
+{{- fail "queue.workerUrl is for an external Redis: leave it empty with redis.enabled=true" -}}
+{{- end -}}
+{{- if and .queue.enabled .redis.enabled .redis.auth.existingSecret (not .queue.workerSecret) -}}
+{{- fail "queue.enabled with redis.auth.existingSecret needs queue.workerSecret: the Secret with the password in the namespaces of models" -}}
 {{- end -}}
 {{- if and .redis.auth.existingSecret (not .redis.enabled) (not .redis.externalUrl) -}}
 {{- fail "redis.auth.existingSecret is set, but there is no Redis: set redis.enabled=true or redis.externalUrl" -}}

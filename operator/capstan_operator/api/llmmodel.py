@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 
 from capstan_contract.config import (
     Capability,
+    Dispatch,
     HostedTools,
     MaxTokens,
     ReasoningHistory,
@@ -36,7 +37,19 @@ from capstan_operator.api.patterns import (
     TOKENIZER,
 )
 from capstan_operator.api.policies import PolicyInForce
-from capstan_operator.api.rules import answers, cache, engine, kvcache, names, placement, scaling, serving, sources
+from capstan_operator.api.queueing import QueueSpec as QueueSpec
+from capstan_operator.api.rules import (
+    answers,
+    cache,
+    engine,
+    kvcache,
+    names,
+    placement,
+    queueing,
+    scaling,
+    serving,
+    sources,
+)
 from capstan_operator.api.scaling import Scaling as Scaling
 from capstan_operator.api.schema import (
     AS_SET,
@@ -363,6 +376,7 @@ _SPEC_RULES = (
     *serving.SPEC,
     *names.SPEC,
     *kvcache.SPEC,
+    *queueing.SPEC,
 )
 
 
@@ -399,6 +413,12 @@ class LLMModelSpec(Part):
     """How the gateway offers it."""
     compatibility: CompatibilitySpec | None = None
     """How requests are written for it."""
+    dispatch: Annotated[Dispatch, Field(strict=False)] | None = None
+    """Which way requests come to a replica. Auto: directly as long as one that is ready has a free place, else by the
+    queue. Queue: always by the queue, which is fair between tenants. Direct: never. Without a queue in the installation
+    (`queue.enabled` of the chart) always directly. To and from Direct makes new pods. Default: Auto."""
+    queue: QueueSpec | None = None
+    """How many requests may wait, and for how long. Not with `dispatch: Direct`."""
     cache: WeightsCache | None = None
     """Where downloaded weights stay."""
     adapters: tuple[AdapterSpec, ...] = bounded_list(32, json_schema_extra=listed_by("name"))

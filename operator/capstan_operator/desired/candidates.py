@@ -15,6 +15,7 @@ from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.live import LiveConfig, key_of
 from capstan_operator.desired.name_rules import NameRules, name_fields
 from capstan_operator.desired.prices import NO_PRICES, PriceTable
+from capstan_operator.desired.queueing import InstalledQueue
 from capstan_operator.desired.types import LostName, Verdict
 from capstan_operator.resources.resource import Fault, ObjectKey
 from capstan_operator.resources.sharing import Sharing
@@ -78,6 +79,8 @@ class Drafts:
     sharing: Sharing = field(default_factory=Sharing)
     prices: PriceTable = NO_PRICES
     """What hosted models cost that do not say it."""
+    queue: InstalledQueue | None = None
+    """The queue of the installation."""
 
     def price_by(self, prices: PriceTable) -> None:
         """Take another table: models that one of them prices are drafted anew."""
@@ -92,7 +95,7 @@ class Drafts:
             return known[2]
         if model.spec is None:
             raise ValueError(f"the LLMModel '{model.key}' has no spec")
-        entry = build_entry(model, model.spec, backend)
+        entry = build_entry(model, model.spec, backend, queue=self.queue)
         if entry.price is None and (found := self.prices.find(backend, entry.upstreamName)) is not None:
             entry = entry.model_copy(update={"price": found.price})
         entry = self.sharing.within(entry if auto else entry.model_copy(update={"auto": False}))

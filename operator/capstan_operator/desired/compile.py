@@ -34,6 +34,7 @@ from capstan_operator.desired.members import add_virtual, dependence, describe
 from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules, lost_to, name_fields
 from capstan_operator.desired.policies import NO_POLICIES, AttachedPolicies, Policies, attach_policies
 from capstan_operator.desired.prices import NO_PRICES, PriceTable
+from capstan_operator.desired.queueing import InstalledQueue, queue_credential
 from capstan_operator.desired.types import CompiledGateway, LostName, Verdict
 from capstan_operator.resources.resource import ObjectKey
 
@@ -50,22 +51,27 @@ def compile_gateway(
     live: LiveConfig | None = None,
     rules: NameRules = NO_RULES,
     backend_of: Callable[[Model], Backend] = default_backend,
+    queue: InstalledQueue | None = None,
 ) -> CompiledGateway:
     """Compile the gateway config, with a verdict for each model and each policy. The order of neither matters.
 
     `live` is the config that the gateways run now: None where there is none, as for manifests in files. `backend_of`
     says where a model that is not virtual is answered; by default its Service, or the hosted API that it names.
+    `queue` is that of the installation.
     """
     found = Policies(tuple(policies))
-    return Compiler(backend_of=backend_of).compile(models, policies=found, live=live, rules=rules)
+    return Compiler(backend_of=backend_of, queue=queue).compile(models, policies=found, live=live, rules=rules)
 
 
 class Compiler:
     """Compiles again and again: an entry that is as it was before is the same object again. Not for two threads."""
 
-    def __init__(self, *, backend_of: Callable[[Model], Backend] = default_backend) -> None:
+    def __init__(
+        self, *, backend_of: Callable[[Model], Backend] = default_backend, queue: InstalledQueue | None = None
+    ) -> None:
         self._backend_of = backend_of
-        self._drafts = Drafts()
+        self._queue = queue
+        self._drafts = Drafts(queue=queue)
         self._entries: dict[str, ModelEntry] = {}
 
     def compile(
@@ -98,7 +104,7 @@ class Compiler:
         for key, verdict in held.items():
             candidates[key] = held_candidate(candidates[key], verdict, live.entries[str(key)], rules)
         claimants = [one for candidate in candidates.values() if (one := candidate.claimant())]
-        run = _Run(known, candidates, award(claimants, live.holders), rules, live)
+        run = _Run(known, candidates, award(claimants, live.holders), rules, live, self._queue)
         run.add_entries()
         run.bind_fallbacks()
         run.attach(policies)
@@ -119,6 +125,7 @@ class _Run:
     awards: Awards
     rules: NameRules
     live: LiveConfig
+    queue: InstalledQueue | None = None
     entries: dict[str, ModelEntry] = field(default_factory=dict)
     verdicts: dict[ObjectKey, Verdict] = field(default_factory=dict)
     attached: AttachedPolicies = field(default_factory=AttachedPolicies)
@@ -184,6 +191,7 @@ class _Run:
                 kept |= credential_files(entry)
             elif candidate.model.spec:
                 credentials.update(credentials_of(candidate.model, candidate.model.spec.external))
+                credentials.update(queue_credential(candidate.model, candidate.model.spec, self.queue))
         return CompiledGateway(
             config=GatewayConfig.build(
                 tuple(entries.values()), policies=self.attached.entries, reserved=self._reserved(entries)

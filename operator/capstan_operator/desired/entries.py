@@ -31,13 +31,19 @@ from capstan_operator.desired.naming import (
     workload_name,
 )
 from capstan_operator.desired.prefixes import named_prefixes
+from capstan_operator.desired.queueing import InstalledQueue, build_queue
 
 DEFAULT_ENDPOINT: Final = "default"
 """Name of the one endpoint of a hosted model that has a `url` in place of `endpoints`."""
 
 
-def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntry:
-    """Build the entry with every name and every fallback that the spec has. Raises ValidationError."""
+def build_entry(
+    model: Model, spec: LLMModelSpec, backend: Backend, *, queue: InstalledQueue | None = None
+) -> ModelEntry:
+    """Build the entry with every name and every fallback that the spec has. Raises ValidationError.
+
+    `queue` is that of the installation.
+    """
     serving = spec.serving
     return ModelEntry(
         id=str(model.key),
@@ -70,6 +76,7 @@ def build_entry(model: Model, spec: LLMModelSpec, backend: Backend) -> ModelEntr
         kvEvents=spec.has_engine and spec.engine.tells_blocks,
         price=_price(serving.price),
         weight=serving.weight,
+        queue=build_queue(model, spec, queue),
         fallbacks=serving.fallbacks,
         timeouts=Timeouts(
             firstTokenSeconds=serving.timeouts.firstTokenSeconds,
@@ -128,7 +135,7 @@ def credentials_of(model: Model, external: External | None) -> Iterator[tuple[st
 def credential_files(entry: ModelEntry) -> frozenset[str]:
     """Give the credential files that an entry names."""
     if not isinstance(entry.backend, ExternalBackend):
-        return frozenset()
+        return frozenset({entry.queue.secretFile} if entry.queue and entry.queue.secretFile else ())
     return frozenset(endpoint.credentialFile for endpoint in entry.backend.endpoints if endpoint.credentialFile)
 
 

@@ -92,6 +92,15 @@ def credential_file(
     return f"{key.namespace}.{key.name}.{endpoint or ''}.{reference}"
 
 
+QUEUE_KEY: Final = "-queue"
+"""The place of what seals a model's queue among its credentials: no endpoint has such a name."""
+
+
+def queue_key_file(key: ObjectKey, *, uid: str, secret: str, secret_key: str) -> str:
+    """Name of the file with what seals a model's queue."""
+    return credential_file(key, QUEUE_KEY, uid=uid, secret=secret, secret_key=secret_key)
+
+
 SEALING: Final = "cache"
 """The place of a policy's credential that entries of its cache are sealed with."""
 

@@ -25,6 +25,7 @@ from capstan_operator.desired.engine import (
 )
 from capstan_operator.desired.naming import child_labels, selector_labels
 from capstan_operator.desired.patch import strategic_merge
+from capstan_operator.desired.queueing import queue_variables
 from capstan_operator.desired.snapshot import PodHash
 from capstan_operator.desired.volumes import (
     cache_environment,
@@ -88,7 +89,7 @@ def _pod_spec(model: Model, spec: LLMModelSpec, engine: EngineContainer, setting
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_engine_container(spec, engine, settings)],
+        "containers": [_engine_container(model, spec, engine, settings)],
         "volumes": pod_volumes(model, spec),
         "topologySpreadConstraints": [
             {
@@ -126,7 +127,9 @@ def _toleration(toleration: Toleration) -> dict[str, Any]:
     return toleration.model_dump(exclude_none=True)
 
 
-def _engine_container(spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings) -> dict[str, Any]:
+def _engine_container(
+    model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings
+) -> dict[str, Any]:
     ports = [{"name": ENGINE_PORT_NAME, "containerPort": ENGINE_PORT, "protocol": "TCP"}]
     env = {**cache_environment(), **engine.env}
     mounts = engine_mounts(spec)
@@ -138,7 +141,7 @@ def _engine_container(spec: LLMModelSpec, engine: EngineContainer, settings: Bui
         "image": engine.image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": list(engine.args),
-        "env": _environment(env, spec),
+        "env": _environment(env, spec, queue_variables(model, spec, settings) if engine.in_process else []),
         "ports": ports,
         "resources": _resources(spec),
         "volumeMounts": mounts,
@@ -170,7 +173,10 @@ def _sidecar(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> dict[
         "imagePullPolicy": settings.image_pull_policy,
         "command": [WORKER_COMMAND],
         "args": list(sidecar_arguments(model, spec)),
-        "env": [{"name": FIRST_WORKERS_VARIABLE, "value": FIRST_WORKERS_WORD}],
+        "env": [
+            {"name": FIRST_WORKERS_VARIABLE, "value": FIRST_WORKERS_WORD},
+            *queue_variables(model, spec, settings),
+        ],
         "ports": [_worker_port()],
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *worker_mounts(spec)],  # noqa: S108
@@ -184,11 +190,12 @@ def _drain_path(engine: EngineContainer) -> str:
     return "/drain" if engine.in_process else f"/drain?token={FIRST_WORKERS_WORD}"
 
 
-def _environment(ours: dict[str, str], spec: LLMModelSpec) -> list[dict[str, Any]]:
-    """Give our variables by name and then the user's in their order, which win."""
+def _environment(ours: dict[str, str], spec: LLMModelSpec, queue: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give our variables by name, those of the queue, and then the user's in their order, which win."""
     theirs = [variable.model_dump(exclude_none=True) for variable in spec.engine.env]
     overruled = {variable["name"] for variable in theirs}
-    return [{"name": name, "value": value} for name, value in sorted(ours.items()) if name not in overruled] + theirs
+    named = [{"name": name, "value": value} for name, value in sorted(ours.items())]
+    return [variable for variable in (*named, *queue) if variable["name"] not in overruled] + theirs
 
 
 def _resources(spec: LLMModelSpec) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from capstan_contract.caches import LEAST_SEALING_BYTES
 from capstan_contract.names import CREDENTIAL_LABEL
-from capstan_operator.desired.naming import is_of_policy, is_sealing_key, owner_of_credential
+from capstan_operator.desired.naming import QUEUE_KEY, is_of_policy, is_sealing_key, owner_of_credential
 from capstan_operator.resources.resource import Manifest, ObjectKey, PolicyKey
 from capstan_operator.status.types import Problem
 
@@ -152,6 +152,8 @@ def _subject(file: str, reference: Reference) -> str:
     if is_of_policy(file):
         return f"the Secret '{reference.secret}' that the policy names"
     endpoint = owner_of_credential(file)[1]
+    if endpoint == QUEUE_KEY:
+        return f"the Secret '{reference.secret}' that seals the model's queue (`queue.sealSecret` of the chart)"
     where = f"spec.external.endpoints[name={endpoint}]" if endpoint else "spec.external"
     return f"the Secret '{reference.secret}' that `{where}.secretRef` names"
 

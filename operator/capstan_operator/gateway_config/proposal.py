@@ -24,6 +24,7 @@ from capstan_operator.desired.policies import policy_key
 from capstan_operator.desired.policy_kinds import key_of_policy
 from capstan_operator.desired.prices import NO_PRICES, prices_in_force
 from capstan_operator.desired.prompts import last_of_entry, prompt_keys
+from capstan_operator.desired.queueing import installed_queue
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Retryable
 from capstan_operator.gateway_config.prompt_sources import PromptSources
@@ -100,7 +101,7 @@ class Proposer:
         self._rules = NameRules.from_settings(settings)
         self._metrics = metrics
         self._tell = tell
-        self._compiler = Compiler()
+        self._compiler = Compiler(queue=installed_queue(settings.build))
         self._price_tables = PriceTables(kube, namespace=settings.build.install_namespace, tell=tell)
         self._prices = NO_PRICES
         # NB: a run that was cancelled at its deadline leaves its thread behind.

@@ -217,6 +217,13 @@ CONTRADICTIONS = {
         "redis": {"enabled": False},
     },
     "there is no Redis": {"redis": {"enabled": False, "auth": {"existingSecret": "x"}}},
+    "queue.enabled needs a Redis": {"queue": {"enabled": True}, "redis": {"enabled": False}},
+    "needs queue.workerUrl": {
+        "queue": {"enabled": True},
+        "redis": {"enabled": False, "externalUrlSecret": {"name": "x"}},
+    },
+    "queue.workerUrl is for an external Redis": {"queue": {"enabled": True, "workerUrl": "redis://r:6379"}},
+    "needs queue.workerSecret": {"queue": {"enabled": True}, "redis": {"auth": {"existingSecret": "x"}}},
     "maxReplicas must be greater than or equal to": {
         "gateway": {"autoscaling": {"enabled": True, "minReplicas": 5, "maxReplicas": 2}}
     },
@@ -248,6 +255,7 @@ WRONG_VALUES = {
     "at '/operator/replicas'": {"operator": {"replicas": 0}},
     "at '/operator/logLevel'": {"operator": {"logLevel": "LOUD"}},
     "at '/redis/externalUrl'": {"redis": {"enabled": False, "externalUrl": "redis://user:secret@r:6379"}},
+    "at '/queue/workerUrl'": {"queue": {"workerUrl": "redis://user:secret@r:6379"}},
     "at '/redis/timeoutSeconds'": {"redis": {"timeoutSeconds": 0}},
     "at '/gateway/storedResponses/ttlSeconds'": {"gateway": {"storedResponses": {"ttlSeconds": 0}}},
     "at '/gateway/storedResponses/enabled'": {"gateway": {"storedResponses": {"enabled": "yes"}}},
@@ -594,6 +602,53 @@ def test_crds_stay_on_uninstall() -> None:
     assert all(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for crd in crds)
     kinds = {item["kind"] for item in render(with_values(crds={"enabled": False}))}
     assert "CustomResourceDefinition" not in kinds
+
+
+QUEUE = with_values(
+    queue={"enabled": True, "workerSecret": "queue-worker", "sealSecret": "queue-seal"},
+    redis={"auth": {"existingSecret": "redis"}},
+    networkPolicies={"enabled": True},
+)
+
+
+def test_a_queue_is_told_to_the_operator() -> None:
+    """The operator hears where the models' workers find the queue, and of Secrets only their names; without a queue it
+    hears nothing, and Redis is as it was."""
+    operator = load_settings(_environment(render(QUEUE))).build
+    assert operator.queue_redis_url == f"redis://capstan-worker@capstan-redis.{NAMESPACE}.svc:6379/0"
+    assert (operator.queue_worker_secret, operator.queue_seal_secret) == ("queue-worker", "queue-seal")
+    off = render(OPEN)
+    assert load_settings(_environment(off)).build.queue_redis_url == ""
+    (redis,) = pod_specs(off)["capstan-redis"]["containers"]
+    assert "--user" not in redis["args"]
+    assert "--appendfsync" not in redis["args"]
+
+
+def test_workers_of_a_queue_have_a_user_of_their_own() -> None:
+    """The chart's Redis keeps what waits, lets the models' pods in, and gives them the rights that the docs say."""
+    objects = render(QUEUE)
+    (redis,) = pod_specs(objects)["capstan-redis"]["containers"]
+    line = next(
+        line for line in (CHART.parent.parent / "docs" / "worker.md").read_text().splitlines() if "ACL SETUSER" in line
+    )
+    documented = line.split("capstan-worker ")[1].replace("PASSWORD", "$(CAPSTAN_WORKER_PASSWORD)").split()
+    at = redis["args"].index("--user")
+    assert redis["args"][at + 1 : at + 2 + len(documented)] == ["capstan-worker", *documented]
+    assert redis["args"][redis["args"].index("--appendfsync") + 1] == "everysec"
+    reference = {"secretKeyRef": {"name": "queue-worker", "key": "password"}}
+    assert {"name": "CAPSTAN_WORKER_PASSWORD", "valueFrom": reference} in redis["env"]
+    policy = one(objects, "NetworkPolicy", "capstan-redis")
+    peers = policy["spec"]["ingress"][0]["from"]
+    labels = {"app.kubernetes.io/name": "llmmodel", "app.kubernetes.io/managed-by": "capstan"}
+    assert {"namespaceSelector": {}, "podSelector": {"matchLabels": labels}} in peers
+    assert (
+        len(
+            one(render({**QUEUE, "queue": {"enabled": False}}), "NetworkPolicy", "capstan-redis")["spec"]["ingress"][0][
+                "from"
+            ]
+        )
+        == 1
+    )
 
 
 def test_redis_password_is_no_value() -> None:

@@ -1,5 +1,6 @@
 """The worker's settings of the queue. Without a Redis there is none."""
 
+import logging
 import os
 import socket
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from capstan_contract.redis_address import read_redis_url
 from capstan_process.settings import setting
 from capstan_worker.errors import UsageError
 
+log = logging.getLogger(__name__)
 CAUTIOUS_PLACES: Final = 8
 """Of an engine that tells nothing and of which nobody has said more."""
 USUAL_PLACES: Final = 256
@@ -36,6 +38,7 @@ class QueueSettings:
     queue_model: str = setting("", "whose queue: `namespace/name` of the LLMModel")
     queue_secret: str | None = setting(None, "what seals entries, as gateways have it", secret=True)
     queue_secret_file: Path | None = setting(None, "a file with it")
+    queue_sealed: bool = setting(False, "take nothing without that secret")
     queue_places: int = setting(
         0,
         f"most entries at a time (default: as many as the engine says; {CAUTIOUS_PLACES} where it says nothing)",
@@ -69,6 +72,9 @@ def checked_queue(settings: QueueSettings) -> QueueSettings | None:
     secret = _read("--queue-secret-file", settings.queue_secret_file) or settings.queue_secret
     if secret is not None and len(secret.encode()) < LEAST_SECRET_BYTES:
         raise UsageError(f"--queue-secret must have at least {LEAST_SECRET_BYTES} bytes")
+    if settings.queue_sealed and not secret:
+        log.warning("no queued work is taken: the secret that seals it is not there")
+        return None
     return QueueSettings(**{**vars(settings), "redis_password": password, "queue_secret": secret})
 
 

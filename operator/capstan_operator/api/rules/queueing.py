@@ -1,0 +1,27 @@
+"""Which way requests come to an engine."""
+
+from capstan_operator.api.schema import Rule
+
+_OURS = "(!has(self.external) && !has(self.router) && !has(self.cascade))"
+_WHY = "no worker takes requests from a queue for it"
+
+SPEC = (
+    Rule(
+        cel=f"!has(self.dispatch) || {_OURS}",
+        message=f"must not be set together with `external`, `router` or `cascade`: {_WHY}",
+        holds=lambda self: self.dispatch is None or self.has_engine,
+        field_path=".dispatch",
+    ),
+    Rule(
+        cel=f"!has(self.queue) || {_OURS}",
+        message=f"must not be set together with `external`, `router` or `cascade`: {_WHY}",
+        holds=lambda self: self.queue is None or self.has_engine,
+        field_path=".queue",
+    ),
+    Rule(
+        cel="!has(self.queue) || !has(self.dispatch) || self.dispatch != 'Direct'",
+        message="must not be set together with `dispatch: Direct`: nothing waits then",
+        holds=lambda self: self.queue is None or self.dispatch != "Direct",
+        field_path=".queue",
+    ),
+)
