@@ -43,6 +43,8 @@ class QueueGateway:
         self.calls = Queue(queue_prefix(model))
         self.name = name
         self.answers: dict[str, Answer] = {}
+        self.finished: list[str] = []
+        """Ids, in the order in which their answers ended."""
         self._packing = packing or Packing()
         self._after = "-"
         self._numbers = itertools.count(1)
@@ -93,6 +95,7 @@ class QueueGateway:
                     passed[piece.id] = passed.get(piece.id, 0) + len(piece.data)
                 case Kind.END:
                     answer.ends.append("end")
+                    self.finished.append(piece.id)
                 case Kind.FAILURE:
                     answer.ends.append(Failure(piece.data.decode()).value)
         if passed and acknowledge:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from capstan_contract.names import GATEWAY_PORT
+from capstan_contract.redis_address import read_redis_url
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.local.errors import LocalError
 from capstan_operator.local.launch import Choices
@@ -50,6 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizers-dir", type=Path, metavar="DIR", help="folder with tokenizers, by which the gateway counts prompts"
     )
+    parser.add_argument(
+        "--redis-url", type=_redis_url, metavar="URL", help="Redis for what the gateway stores, and with models' queues"
+    )
     parser.add_argument("--vllm-python", metavar="PATH", help="interpreter that has vLLM (default: this one)")
     parser.add_argument(
         "--state-dir", type=Path, default=Path(".capstan"), metavar="DIR", help="for logs and the like (.capstan)"
@@ -78,9 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
         engine_arguments=tuple(arguments.engine_arg),
         weights=dict(arguments.weights),
         vllm_python=_vllm_python(arguments.vllm_python),
+        redis_url=arguments.redis_url,
     )
     options = Options(
-        arguments.file, arguments.port, arguments.state_dir, choices, os.environ, arguments.insecure_no_auth,
+        arguments.file, arguments.port, arguments.state_dir, choices, _environment(arguments.redis_url),
+        arguments.insecure_no_auth,
         arguments.tokenizers_dir,
     )  # fmt: skip
     code = 0
@@ -91,6 +97,18 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"error: {error}", file=sys.stderr)
         code = 1
     return code
+
+
+def _redis_url(text: str) -> str:
+    try:
+        return read_redis_url(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None  # NB: does not repeat it, as it may hold a password
+
+
+def _environment(redis_url: str | None) -> dict[str, str]:
+    """Give the gateway's environment. The URL is in it, and not in arguments, which every user of the machine sees."""
+    return {**os.environ, **({} if redis_url is None else {"CAPSTAN_GATEWAY_REDIS_URL": redis_url})}
 
 
 def missing_modules() -> list[str]:

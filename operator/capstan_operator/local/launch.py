@@ -1,7 +1,7 @@
 """How the engine of a model is started on this machine, or why it cannot be. Pure."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from capstan_operator.api.llmmodel import Engine, EngineType, LLMModelSpec
 from capstan_operator.desired import replicas
 from capstan_operator.desired.engine import simulator_arguments, vllm_arguments
 from capstan_operator.desired.faults import judge_faults
+from capstan_operator.desired.queueing import queue_variables
+from capstan_operator.settings import BuildSettings
 
 MOST_REPLICAS = 4
 """A manifest for a cluster may ask for many replicas; this machine starts no more than these."""
@@ -68,6 +70,8 @@ class Choices:
     python: str = sys.executable
     vllm_python: str | None = None
     """An interpreter that has vLLM; None when there is none."""
+    redis_url: str | None = field(default=None, repr=False)
+    """The Redis with the models' queues; None: there are none."""
 
 
 def on_chosen_engine(model: Model, choices: Choices) -> Model:
@@ -87,7 +91,10 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
         return NotHere(f"--engine {choices.engine.value} with these arguments: {faults[0]}")
     engine = spec.engine.type
     # A variable whose value is in a Secret or a ConfigMap keeps the value that it has in Capstan's own environment.
-    environment = tuple((variable.name, variable.value) for variable in spec.engine.env if variable.value is not None)
+    environment = (
+        *_queue_environment(model, spec, choices),
+        *((variable.name, variable.value) for variable in spec.engine.env if variable.value is not None),
+    )
     prefixes = tuple(spec.prompts.items())
     common = {
         "engine": engine,
@@ -131,6 +138,12 @@ def engine_command(launch: Launch, *, port: int, worker_port: int, prefixes: Pat
         return [*worker, "simulator", *launch.arguments, *named, *options]
     events = ["--kv-events", "on"] if launch.events else []
     return [*worker, "vllm", *options, *events, "--", *launch.arguments]
+
+
+def _queue_environment(model: Model, spec: LLMModelSpec, choices: Choices) -> Iterator[tuple[str, str]]:
+    """Say as in a cluster where the worker takes queued work from."""
+    for variable in queue_variables(model, spec, BuildSettings(queue_redis_url=choices.redis_url or "")):
+        yield str(variable["name"]), str(variable["value"])
 
 
 def _weights(name: str, spec: LLMModelSpec, choices: Choices) -> str | NotHere:

@@ -19,6 +19,7 @@ from capstan_operator.desired.compile import compile_gateway, default_backend
 from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.members import describe
 from capstan_operator.desired.name_rules import ONE_TENANT
+from capstan_operator.desired.queueing import InstalledQueue
 from capstan_operator.desired.types import CompiledGateway
 from capstan_operator.local.configdir import write_atomically, write_config
 from capstan_operator.local.engine_processes import Engines
@@ -78,6 +79,7 @@ class _Session:
         show: Callable[[str], None],
     ) -> None:
         self._options = options
+        self._queue = None if options.choices.redis_url is None else InstalledQueue()
         self._tasks = tasks
         self._say = say
         self._wake = asyncio.Event()
@@ -190,7 +192,9 @@ class _Session:
         launches, absent = _launches(accepted, self._options.choices)
         self._engines.carry_out(plan_processes(self._engines.processes, launches, self._engines.resting))
         serving = serving_processes(self._engines.processes, launches)
-        compiled = compile_folder(accepted, self._config, lambda model: _backend(model, serving), self._policies)
+        compiled = compile_folder(
+            accepted, self._config, lambda model: _backend(model, serving), self._policies, queue=self._queue
+        )
         missing = write_credentials(
             self._options.state / "credentials", compiled.credentials, self._options.environment
         )
@@ -239,10 +243,12 @@ def compile_folder(
     running: GatewayConfig,
     backend_of: Callable[[Model], Backend],
     policies: Iterable[Policy] = (),
+    *,
+    queue: InstalledQueue | None = None,
 ) -> CompiledGateway:
     """Compile a folder: as in a cluster, a name stays with the one that serves under it, and a policy in force."""
     live = LiveConfig.of(running)
-    return compile_gateway(models, policies=policies, live=live, rules=ONE_TENANT, backend_of=backend_of)
+    return compile_gateway(models, policies=policies, live=live, rules=ONE_TENANT, backend_of=backend_of, queue=queue)
 
 
 def _launches(models: list[Model], choices: Choices) -> tuple[dict[Slot, Launch], dict[ObjectKey, str]]:

@@ -155,3 +155,16 @@ def test_arguments_of_the_command_line_are_judged_too() -> None:
     reason = plan_launch(on_chosen_engine(_model(), choices), choices)
     assert isinstance(reason, NotHere)
     assert "must not set --worker-port" in reason.reason
+
+
+def test_queued_work_is_taken_where_there_is_a_redis() -> None:
+    """A worker is told where the queue is and whose, as in a cluster; of one that is never queued nothing changes."""
+    queued = Choices(python="python", vllm_python="vllm-python", redis_url="redis://:pw@localhost/0")
+    variables = dict(_launch_of(_model(queue={"places": 2}), queued).environment)
+    assert variables == {
+        "CAPSTAN_WORKER_REDIS_URL": "redis://:pw@localhost/0",
+        "CAPSTAN_WORKER_QUEUE_MODEL": "default/m",
+        "CAPSTAN_WORKER_QUEUE_PLACES": "2",
+    }
+    assert _launch_of(_model(dispatch="Direct"), queued) == _launch_of(_model())
+    assert "pw" not in repr(queued)

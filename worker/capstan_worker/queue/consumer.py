@@ -53,6 +53,7 @@ class Consumer:
         """`model` is the LLMModel's `namespace/name`; `name` the worker's, which no other one has; `host` says in the
         answers who gives them; `headers` are for the engine."""
         self.metrics = QueueMetrics()
+        self.metrics.up.set_function(lambda: float(link.answers))
         self._engine = engine
         self._link = link
         self._calls = Queue(queue_prefix(model))
@@ -131,7 +132,7 @@ class Consumer:
             try:
                 await step()
             except QueueAway:
-                self.metrics.up.set(0)
+                pass  # It is logged where it is noticed.
             except Exception:
                 # A fault of the queue must not take direct requests along.
                 log.exception("a part of the queue failed, and is tried again", extra={"part": name})
@@ -262,7 +263,6 @@ class Consumer:
         if self._intake.ready or ids or self._leaving:
             room = LEAVING if self._leaving else self._intake.room
             unwanted = read_ids(await self._link.run(self._calls.renew(self._name, ids, room=room)))
-            self.metrics.up.set(1)
             await self._drop(unwanted)
             # Also where what told it was lost: a reader that goes on must not wait for ever.
             self._poster.release(self._outbox.ids)

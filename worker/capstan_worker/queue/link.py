@@ -28,6 +28,10 @@ _SPARE_SECONDS: Final = 2.0
 class Link(Protocol):
     """What the consumer needs of Redis. Every method raises QueueAway where it does not answer, or refuses."""
 
+    @property
+    def answers(self) -> bool:
+        """Whether it answered the last time that it was asked."""
+
     async def run(self, call: Call) -> Any:
         """Run a script."""
 
@@ -54,6 +58,12 @@ class RedisLink:
         """By the text of a script. There are as many as the contract has."""
         self.failure: str | None = None
         """Why the latest call had no answer, by the kind of error."""
+        self._asked = False
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answered the last time that it was asked."""
+        return self._asked and self.failure is None
 
     async def run(self, call: Call) -> Any:
         """Run a script, which Redis is told anew when it has forgotten it."""
@@ -100,7 +110,7 @@ class RedisLink:
             log.warning("Redis does not answer: no queued work is taken", extra={"reason": failure})
         elif failure is None and self.failure is not None:
             log.info("Redis answers again")
-        self.failure = failure
+        self.failure, self._asked = failure, True
 
 
 def _client(
