@@ -18,10 +18,12 @@ import openai
 import pytest
 
 from capstan_contract.config import RouterBackend, RouterMember, StaticBackend
+from capstan_contract.queue.names import queue_prefix
 from capstan_contract.reading import join_config
 from support.kv_events import listening
 from support.needs import ROOT, need_binary
 from support.ports import free_port
+from support.redis_server import redis_server
 from support.wait import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -523,3 +525,45 @@ def route(client: openai.OpenAI, model: str, **fields: Any) -> tuple[str, str]:
         model=model, messages=[{"role": "user", "content": "Hello"}], **fields
     )
     return raw.headers["x-capstan-model"], raw.headers["x-capstan-route"]
+
+
+QUEUED = """
+apiVersion: capstan.dev/v1alpha1
+kind: LLMModel
+metadata: {name: queued}
+spec:
+  engine: {type: Simulator, args: [--settle-seconds=0.1]}
+  model: {source: "hf://org/name"}
+  dispatch: Queue
+"""
+
+
+@pytest.mark.redis
+def test_requests_wait_in_the_redis_that_is_named(tmp_path: Path) -> None:
+    """With --redis-url the models' workers take from their queues what the gateway puts there; its password is in no
+    command line of theirs."""
+    manifests = tmp_path / "queued"
+    manifests.mkdir()
+    (manifests / "queued.yaml").write_text(QUEUED)
+    with (
+        redis_server(tmp_path, password="hunter2") as server,
+        running(tmp_path, "--redis-url", server.url, manifests=manifests) as up,
+    ):
+        up.wait_for("queued: ready")
+
+        def answered() -> str | None:
+            with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=20) as client:
+                try:
+                    asked = client.chat.completions.create(
+                        model="queued", messages=[{"role": "user", "content": "hello"}], max_tokens=5
+                    )
+                except openai.APIError:
+                    return None
+            return asked.choices[0].message.content
+
+        assert wait_until(answered, every=0.3, what="an answer")
+        with server.client() as client:
+            wait_until(lambda: client.zcard(f"{queue_prefix('default/queued')}workers") == 1, what="the worker")
+        children = [command for pid, command in processes_of(up.state) if pid != up.process.pid]
+        assert len(children) == 2
+        assert not any("hunter2" in command for command in children)

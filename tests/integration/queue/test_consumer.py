@@ -19,7 +19,11 @@ async def test_an_entry_is_answered(server: RedisServer, gateway: QueueGateway) 
     """What is asked comes to the engine as it is, and its answer to the gateway, head first, once."""
     engine = ScriptedEngine()
     async with consumer(server.url, engine, host="pod-1"):
-        one = gateway.ask({"n": 1}, path="/v1/completions", headers=[("x-request-id", "r1")])
+        one = gateway.ask(
+            {"n": 1},
+            path="/v1/completions",
+            headers=[("x-request-id", "r1"), ("Host", "gateway"), ("accept-encoding", "gzip")],
+        )
         await eventually(lambda: engine.has(one), every=0.01)
         (request,) = engine.asked
         assert (request.path, request.body, request.headers) == (
@@ -67,6 +71,15 @@ async def test_what_cannot_be_asked_is_not_asked(server: RedisServer, gateway: Q
         (answer,) = await gateway.done(gateway.ask(**wrong))
     assert answer.ends == ["unreadable"]
     assert not engine.asked
+
+
+async def test_a_large_body_comes_whole(server: RedisServer, gateway: QueueGateway) -> None:
+    """Also one that is unpacked apart from the loop."""
+    engine = ScriptedEngine(at_once=b"x")
+    body = os.urandom(400_000)
+    async with consumer(server.url, engine):
+        await gateway.done(gateway.ask(body=body))
+    assert engine.asked[0].body == body
 
 
 async def test_no_more_is_taken_than_there_is_room(server: RedisServer, gateway: QueueGateway) -> None:
@@ -276,6 +289,7 @@ async def test_a_worker_that_ends_gives_back_what_it_has(server: RedisServer, ga
         first.give(ids[0], b"x")
         await gateway.begun(ids[0])
         worker.leave()
+        await eventually(lambda: gateway.state().workers == 0, seconds=1.5, every=0.01, what="leaving, said at once")
         later = gateway.ask()
     assert gateway.state().waiting[1] == 3
     assert gateway.state().workers == 0

@@ -65,10 +65,12 @@ class Consumer:
         self._watch = Watch(meter.pulse, seconds=hung_seconds)
         self._desk = Desk(engine, self._outbox, self._poster, packing, host or name, headers, self._on_sign)
         self._works: dict[str, Work] = {}
+        self._renew_now = asyncio.Event()
         self._bodies = 0
         working = Working(
-            start=self._start, running=lambda: len(self._works), laden=self._is_laden, hung=lambda: self.hung
-        )
+            start=self._start, running=lambda: len(self._works), laden=self._is_laden, hung=lambda: self.hung,
+            is_ready=self._renew_now.set,
+        )  # fmt: skip
         self._intake = Intake(
             engine, link, meter, self._calls, name, working, spare_percent=spare_percent, rng=self._rng
         )
@@ -104,6 +106,7 @@ class Consumer:
         """Take nothing more; what is there goes on."""
         self._leaving = True
         self._intake.leave()
+        self._renew_now.set()
 
     async def close(self, *, crashed: bool = False) -> None:
         """Stop all work, give back what nothing was posted of, and say of the rest that it is lost.
@@ -254,6 +257,7 @@ class Consumer:
             self._poster.release([entry_id])
 
     async def _renew_step(self) -> None:
+        self._renew_now.clear()
         await self._give_up_slow()
         if await self._watch.look(list(self._works.values())):
             await self._on_hung()
@@ -266,7 +270,11 @@ class Consumer:
             await self._drop(unwanted)
             # Also where what told it was lost: a reader that goes on must not wait for ever.
             self._poster.release(self._outbox.ids)
-        await asyncio.sleep(RENEW_SECONDS)
+        try:
+            async with asyncio.timeout(RENEW_SECONDS):
+                await self._renew_now.wait()
+        except TimeoutError:
+            pass
 
     async def _give_up_slow(self) -> None:
         for entry_id in self._outbox.slow(asyncio.get_running_loop().time(), SLOW_SECONDS):

@@ -39,6 +39,8 @@ class Working:
     """Whether so much is in memory that nothing may be taken."""
     hung: Callable[[], bool]
     """Whether the engine hangs."""
+    is_ready: Callable[[], None]
+    """Hears that the engine has said that it is ready."""
 
 
 class Intake:
@@ -157,6 +159,7 @@ class Intake:
                 if not self.ready:
                     self.rest(2 * AGAIN_SECONDS)
                     return 0
+                self._working.is_ready()
             room = await self._meter.room(running)
         except EngineError:
             return 0

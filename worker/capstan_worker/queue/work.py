@@ -21,6 +21,15 @@ PATHS: Final = frozenset(
 """What entries may ask for: an engine has other paths, which whoever can write into Redis has no business with."""
 FULL: Final = (429, 503)
 """What an engine answers that has no room."""
+NOT_PASSED: Final = frozenset(
+    {
+        *("host", "content-length", "content-type", "accept-encoding", "connection", "keep-alive", "te", "trailer"),
+        *("transfer-encoding", "upgrade", "expect"),
+    }
+)
+"""Headers of an entry that are about a connection, or that let its answer be compressed, which nobody would be told."""
+LARGE_BYTES: Final = 256 << 10
+"""A larger body is unpacked in a thread: the engine in this process must not wait for it."""
 MOST_REFUSALS: Final = 8
 """After so many attempts that is the answer."""
 
@@ -101,8 +110,12 @@ async def _ask(work: Work, desk: Desk) -> End:
     ask = read_ask(taken.ask)
     if ask.path not in PATHS:
         raise Unreadable("an entry asks for a path that is none of a model")
-    body = desk.packing.unpack(taken.id, "b", taken.body)
-    request = EngineRequest(work.request_id, ask.path, body, (*ask.headers, *desk.headers))
+    if len(taken.body) > LARGE_BYTES:
+        body = await asyncio.to_thread(desk.packing.unpack, taken.id, "b", taken.body)
+    else:
+        body = desk.packing.unpack(taken.id, "b", taken.body)
+    headers = tuple((name, value) for name, value in ask.headers if name.lower() not in NOT_PASSED)
+    request = EngineRequest(work.request_id, ask.path, body, (*headers, *desk.headers))
     answer = await desk.engine.generate(request)
     if answer.head.status in FULL and taken.attempt < MOST_REFUSALS:
         return End.FULL
