@@ -15,7 +15,7 @@ from capstan_worker.kv_events.subscriber import Addresses, EventSubscriber, held
 from capstan_worker.prefixes import Prefix
 from capstan_worker.queue.consumer import Consumer
 from capstan_worker.queue.settings import QueueSettings
-from capstan_worker.queue.wiring import QueuePart, make_consumer, metrics_meter
+from capstan_worker.queue.wiring import QueuePart, batched, make_consumer, metrics_meter
 from capstan_worker.serve import Listener, Signals
 from capstan_worker.settings import SidecarSettings, WorkerSettings
 from capstan_worker.warmup import Warmup
@@ -46,7 +46,8 @@ class SidecarProcess:
         self._queue = QueuePart()
         self._consumer: Consumer | None = None
         if queue is not None:
-            self._consumer = make_consumer(queue, self._engine, metrics_meter(queue, self._engine, settings.kind))
+            meter = metrics_meter(queue, self._engine, settings.kind)
+            self._consumer = make_consumer(queue, batched(queue, self._engine, settings.kind), meter)
         # An engine that only makes vectors has no prompt to keep.
         kept = prefixes if settings.task in _WRITES_TEXT else ()
         self._warmup = Warmup(settings.url, settings.model, kept)

@@ -44,6 +44,16 @@ class QueueSettings:
         f"most entries at a time (default: as many as the engine says; {CAUTIOUS_PLACES} where it says nothing)",
         least=0,
     )
+    queue_batch_size: int = setting(
+        1,
+        "beside an OpenAICompatible engine: so many inputs of embeddings and scores at most go to it in one call; "
+        "1: each request goes by itself",
+        least=1,
+        most=1024,
+    )
+    queue_batch_milliseconds: float = setting(
+        50.0, "how long a request waits for others to go with", least=0, most=1000
+    )
     queue_spare_percent: int = setting(
         25,
         "entries of class batch are taken only as long as more than this share of the places is free",

@@ -8,6 +8,7 @@ from capstan_contract.queue.wire import Packing
 from capstan_worker.engine.kinds import GAUGES, EngineKind
 from capstan_worker.engine.port import Engine
 from capstan_worker.errors import EngineError
+from capstan_worker.queue.batching import BatchingEngine
 from capstan_worker.queue.consumer import Consumer
 from capstan_worker.queue.load import EngineMeter, Meter, MetricsMeter
 from capstan_worker.queue.settings import CAUTIOUS_PLACES, USUAL_PLACES, QueueSettings
@@ -20,10 +21,19 @@ def engine_meter(settings: QueueSettings, engine: Engine, *, places: int | None)
 
 def metrics_meter(settings: QueueSettings, engine: Engine, kind: EngineKind) -> MetricsMeter:
     """Make the meter of an engine behind a URL."""
-    usual = USUAL_PLACES if kind in GAUGES else CAUTIOUS_PLACES
+    # Two calls' worth of requests: one that the engine works on, and one that is collected meanwhile.
+    usual = USUAL_PLACES if kind in GAUGES else max(CAUTIOUS_PLACES, 2 * settings.queue_batch_size)
     return MetricsMeter(
         engine, kind, places=settings.queue_places or usual, careful=not settings.queue_places and kind in GAUGES
     )
+
+
+def batched(settings: QueueSettings, engine: Engine, kind: EngineKind) -> Engine:
+    """Give the engine as it is asked: several requests in a call, where it batches nothing itself."""
+    if kind is not EngineKind.OPENAI_COMPATIBLE or settings.queue_batch_size <= 1:
+        return engine
+    seconds = settings.queue_batch_milliseconds / 1000
+    return BatchingEngine(engine, size=settings.queue_batch_size, seconds=seconds)
 
 
 def make_consumer(
