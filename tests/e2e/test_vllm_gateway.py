@@ -21,8 +21,10 @@ from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend, Ta
 from capstan_contract.sharding import split_config
 from capstan_worker.simulator.vectors import similarity
 from support.ports import free_port
+from support.queue_gateway import QueueGateway
+from support.redis_server import RedisServer, redis_server
 from support.vllm import ENVIRON, FLAGS, minilm, need_vllm, tiny_chat_model
-from support.wait import wait_until
+from support.wait import eventually, wait_until
 from support.worker import Worker, get, worker
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
@@ -33,11 +35,12 @@ TEXTS = ["How do I get a refund?", "I want my money back.", "The moon is made of
 
 @dataclass
 class Engines:
-    """The two engines and the gateway before them."""
+    """The two engines, the gateway before them, and a Redis from whose queue the chat model's worker takes."""
 
     chat: Worker
     embed: Worker
     gateway_url: str
+    redis: RedisServer
 
     def client(self, url: str) -> OpenAI:
         """Give the official client for a server."""
@@ -86,15 +89,18 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     own = ["--settle-seconds", "0.3"]
     options = {"python": python, "environ": ENVIRON, "wait_ready": False}
     with ExitStack() as stack:
+        redis = stack.enter_context(redis_server(folder))
+        queue = {"CAPSTAN_WORKER_REDIS_URL": redis.url, "CAPSTAN_WORKER_QUEUE_MODEL": "test/tiny"}
         rest = [chat_model, "--served-model-name", "tiny", "--max-model-len", "2048", *FLAGS]
         rest.append("--enable-prompt-tokens-details")
-        chat = stack.enter_context(worker("vllm", [*own, "--prefixes", str(prefixes)], rest=rest, **options))
+        queued = {**options, "environ": {**ENVIRON, **queue}}
+        chat = stack.enter_context(worker("vllm", [*own, "--prefixes", str(prefixes)], rest=rest, **queued))
         rest = [embed_model, "--served-model-name", "minilm", "--runner", "pooling", *FLAGS]
         embed = stack.enter_context(worker("vllm", own, rest=rest, **options))
         url = stack.enter_context(gateway(folder, chat, embed))
         for engine in (chat, embed):
             wait_until(engine.is_ready, seconds=240, every=0.2, what="the engine's readiness")
-        yield Engines(chat, embed, url)
+        yield Engines(chat, embed, url, redis)
 
 
 def test_the_worker_streams_a_chat(engines: Engines):
@@ -226,3 +232,35 @@ def test_vllm_refuses_a_model_that_is_not_there():
     with worker("vllm", rest=["/nowhere/model"], python=need_vllm(), environ=ENVIRON, wait_ready=False) as started:
         assert started.process.wait(timeout=120) == 2
         assert "capstan-worker: vLLM does not start with these arguments" in started.log.read_text()
+
+
+async def test_vllm_takes_queued_work(engines: Engines):
+    """In the worker's process, without a connection: a chat that waits in Redis is answered as a direct one is."""
+    asked = {"max_tokens": 8, "temperature": 0}
+    with engines.redis.client() as redis, engines.client(engines.chat.url) as direct:
+        queue = QueueGateway(redis, "test/tiny")
+        (answer,) = await queue.done(queue.chat("hello", model="tiny", more=asked))
+        whole = direct.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "hello"}], **asked)
+    assert answer.ends == ["end"]
+    assert answer.head is not None
+    assert answer.head.content_type.startswith("text/event-stream")
+    lines = [line.removeprefix(b"data: ") for line in answer.body.split(b"\n\n") if line]
+    chunks = [json.loads(line) for line in lines if line != b"[DONE]"]
+    text = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+    assert text == whole.choices[0].message.content
+
+
+async def test_a_cancel_of_queued_work_reaches_vllm(engines: Engines):
+    """vLLM stops computing what nobody wants any more, in the middle of the answer."""
+    running = "vllm:num_requests_running"
+    with engines.redis.client() as redis:
+        queue = QueueGateway(redis, "test/tiny")
+        aborted = engines.chat.metric("vllm:request_success_total", finished_reason="abort")
+        one = queue.chat("count", model="tiny", more={"max_tokens": 1900, "ignore_eos": True})
+        await queue.begun(one)
+        assert engines.chat.metric(running) == 1
+        queue.cancel(one)
+        await eventually(lambda: engines.chat.metric(running) == 0, what="vLLM's stop")
+        await eventually(lambda: engines.chat.metric("capstan_worker_queue_in_flight") == 0, what="the worker's end")
+        assert engines.chat.metric("vllm:request_success_total", finished_reason="abort") == aborted + 1
+        assert not queue.answers[one].ends

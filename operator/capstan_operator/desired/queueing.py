@@ -38,11 +38,12 @@ def build_queue(model: Model, spec: LLMModelSpec, installed: InstalledQueue | No
     """Give what the gateway is told of a model's queue."""
     if installed is None or not has_queue(spec):
         return None
-    wanted = {} if spec.queue is None else spec.queue.model_dump(exclude_none=True)
+    wanted = {} if spec.queue is None else spec.queue.model_dump(exclude_none=True, exclude={"batch"})
     if (size := parse_quantity(wanted.pop("maxBytes", None))) is not None:
         wanted["maxBytes"] = max(int(size), 1)
     if spec.engine.type is EngineType.OPENAI_COMPATIBLE:
-        wanted.setdefault("places", FEW_PLACES)
+        batch = None if spec.queue is None else spec.queue.batch
+        wanted.setdefault("places", max(FEW_PLACES, 2 * batch.size) if batch else FEW_PLACES)
     return ModelQueue(
         dispatch=spec.dispatch or Dispatch.AUTO, secretFile=_secret_file(model, installed) or None, **wanted
     )
@@ -73,6 +74,10 @@ def queue_variables(model: Model, spec: LLMModelSpec, settings: BuildSettings) -
     variables = [_value("REDIS_URL", settings.queue_redis_url), _value("QUEUE_MODEL", str(model.key))]
     if spec.queue is not None and spec.queue.places:
         variables.append(_value("QUEUE_PLACES", str(spec.queue.places)))
+    if spec.queue is not None and (batch := spec.queue.batch):
+        variables.append(_value("QUEUE_BATCH_SIZE", str(batch.size)))
+        if batch.milliseconds is not None:
+            variables.append(_value("QUEUE_BATCH_MILLISECONDS", str(batch.milliseconds)))
     if settings.queue_worker_secret:
         variables.append(_reference("REDIS_PASSWORD", settings.queue_worker_secret, PASSWORD_KEY))
     if settings.queue_seal_secret:

@@ -91,6 +91,19 @@ def test_the_gateway_is_told_how_much_waits() -> None:
     assert entry.queue.places == 8
 
 
+def test_an_engine_that_batches_nothing_is_asked_for_several_at_once() -> None:
+    """Its worker is told how many go together, and the gateway that so many more have a place."""
+    said = {
+        "engine": {"type": "OpenAICompatible", "image": "x"}, "model": {"task": "embed"},
+        "queue": {"batch": {"size": 32, "milliseconds": 20}},
+    }  # fmt: skip
+    variables = _ours(_containers(said, QUEUE)["worker"])
+    assert variables["CAPSTAN_WORKER_QUEUE_BATCH_SIZE"]["value"] == "32"
+    assert variables["CAPSTAN_WORKER_QUEUE_BATCH_MILLISECONDS"]["value"] == "20"
+    (entry,) = compile_gateway([make_model(**said)], queue=InstalledQueue()).config.models
+    assert entry.queue == ModelQueue(places=64)
+
+
 def test_the_gateway_is_told_of_no_queue_that_nobody_takes_from() -> None:
     """Without a queue in the installation, with `dispatch: Direct`, and of models that have no pods of ours."""
     external = {"url": "https://api.example.com/v1"}

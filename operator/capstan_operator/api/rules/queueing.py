@@ -24,4 +24,16 @@ SPEC = (
         holds=lambda self: self.queue is None or self.dispatch != "Direct",
         field_path=".queue",
     ),
+    Rule(
+        cel="!has(self.queue) || !has(self.queue.batch) || self.engine.type == 'OpenAICompatible'",
+        message="must not be set unless `engine.type` is OpenAICompatible: the others put requests together themselves",
+        holds=lambda self: self.queue is None or self.queue.batch is None or self.engine.type == "OpenAICompatible",
+        field_path=".queue.batch",
+    ),
+    Rule(
+        cel="!has(self.queue) || !has(self.queue.batch) || self.model.task in ['embed', 'score']",
+        message="must not be set unless `model.task` is embed or score",
+        holds=lambda self: self.queue is None or self.queue.batch is None or self.model.task in ("embed", "score"),
+        field_path=".queue.batch",
+    ),
 )
