@@ -258,7 +258,7 @@ async def test_a_cancel_of_queued_work_reaches_vllm(engines: Engines):
         aborted = engines.chat.metric("vllm:request_success_total", finished_reason="abort")
         one = queue.chat("count", model="tiny", more={"max_tokens": 1900, "ignore_eos": True})
         await queue.begun(one)
-        assert engines.chat.metric(running) == 1
+        await eventually(lambda: engines.chat.metric(running) == 1, what="vLLM's work")
         queue.cancel(one)
         await eventually(lambda: engines.chat.metric(running) == 0, what="vLLM's stop")
         await eventually(lambda: engines.chat.metric("capstan_worker_queue_in_flight") == 0, what="the worker's end")

@@ -44,7 +44,7 @@ class BatchCollector(Generic[T]):
 
     def due(self, now: float) -> list[list[T]]:
         """Give the batches whose time is over."""
-        over = [kind for kind, batch in self._open.items() if now - batch.since >= self._seconds]
+        over = [kind for kind, batch in self._open.items() if batch.since + self._seconds <= now]
         return [self._open.pop(kind).items for kind in over]
 
     def next_due(self) -> float | None:

@@ -51,7 +51,7 @@ class RedisLink:
     ) -> None:  # fmt: skip
         """`seconds` is the deadline of a call."""
         self._seconds = seconds
-        self._client = _client(
+        self._client, self._others = _clients(
             read_address(url), password=password, sentinel_password=sentinel_password, ca_file=ca_file, seconds=seconds
         )
         self._digests: dict[str, str] = {}
@@ -83,10 +83,11 @@ class RedisLink:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        try:
-            await self._client.aclose()
-        except (RedisError, OSError):
-            pass  # They are closed.
+        for client in (self._client, *self._others):
+            try:
+                await client.aclose()
+            except (RedisError, OSError):
+                pass  # They are closed.
 
     async def _within(self, seconds: float, work: Callable[[], Awaitable[T] | T]) -> T:
         try:
@@ -113,10 +114,10 @@ class RedisLink:
         self.failure, self._asked = failure, True
 
 
-def _client(
+def _clients(
     address: RedisAddress, *, password: str | None, sentinel_password: str | None, ca_file: Path | None, seconds: float
-) -> Any:
-    """Make the client. Certificates and their names are checked with TLS.
+) -> tuple[Any, list[Any]]:
+    """Make the client, and those that it asks where the server is. Certificates and their names are checked with TLS.
 
     It has no deadlines but ours, and tries nothing again: what may be said twice is known to those who say it.
     """
@@ -127,10 +128,11 @@ def _client(
     retry = Retry(NoBackoff(), 0)
     if address.kind is Kind.CLUSTER:
         nodes = [ClusterNode(node.host, node.port) for node in address.nodes]
-        return RedisCluster(
+        cluster = RedisCluster(
             startup_nodes=nodes, max_connections=MOST_CONNECTIONS, ssl=address.tls, protocol=2,
             retry=Retry(NoBackoff(), 1), **who, **sockets, **trust,
         )  # fmt: skip
+        return cluster, []
     if address.kind is Kind.SENTINEL:
         tls: dict[str, Any] = {"ssl": True, **trust} if address.tls else {}
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
@@ -143,13 +145,14 @@ def _client(
                 **tls,
             },
         )
-        return sentinel.master_for(
+        master = sentinel.master_for(
             address.service, db=address.database, protocol=2, retry=retry, **who, **sockets, **tls
         )
+        return master, list(sentinel.sentinels)
     (node,) = address.nodes
     pool = BlockingConnectionPool(
         connection_class=SSLConnection if address.tls else Connection, host=node.host, port=node.port,
         db=address.database, max_connections=MOST_CONNECTIONS, timeout=None, retry=retry, protocol=2,
         **who, **sockets, **trust,
     )  # fmt: skip
-    return Redis.from_pool(pool)
+    return Redis.from_pool(pool), []
