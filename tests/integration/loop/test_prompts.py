@@ -57,11 +57,15 @@ async def test_a_prompt_comes_changes_and_goes(kube: KubeClient, namespace: str,
     before = await template()
     await kube.apply(config_map(namespace, rules="Be brief."), manager="user")
     await eventually(lambda: is_in_force({"house": "Be brief."}), what="the other prompt", seconds=FOUND_AGAIN)
-    assert await template() != before
+
+    async def has_changed() -> bool:
+        return await template() != before
+
+    await eventually(has_changed, what="another template of the pods, which is written after the prompt")
     await kube.delete(CONFIG_MAPS, "prompts", namespace=namespace)
-    await eventually(lambda: is_said("ConfigMapNotFound"), what="a word about its end", seconds=FOUND_AGAIN)
     first.stop()
     start_operator()
+    await eventually(lambda: is_said("ConfigMapNotFound"), what="a word about its end", seconds=FOUND_AGAIN)
     await kube.apply(
         simulated("one", namespace, replicas=2, prefixes=[{"name": "house", "systemFrom": source}]), manager="user"
     )
