@@ -17,12 +17,13 @@ QUEUED = ModelQueue(dispatch=Dispatch.QUEUE)
 
 @asynccontextmanager
 async def gateway_of(
-    store: RedisServer, folder: Path, *models: ModelEntry, **settings: Any
+    store: RedisServer | str, folder: Path, *models: ModelEntry, **settings: Any
 ) -> AsyncIterator[RunningGateway]:
-    """Run a gateway on this Redis; without models it has one that is always queued."""
+    """Run a gateway on this Redis, or the one at this URL; without models it has one that is always queued."""
     served = models or (entry("chat", queue=QUEUED, timeouts=SOON),)
+    url = store if isinstance(store, str) else store.url
     async with running_gateway(
-        folder, *served, redis_url=store.url, redis_limit_seconds=2.0, redis_seconds=2.0, **settings
+        folder, *served, redis_url=url, redis_limit_seconds=2.0, redis_seconds=2.0, **settings
     ) as gateway:
         yield gateway
 

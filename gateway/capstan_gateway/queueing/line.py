@@ -90,9 +90,10 @@ class Line:
         path = b"/v1" + call.path
         ask = Ask(path.decode("latin-1"), headers_of(call.headers)).write()
         if len(call.body) <= BESIDE_BYTES:
-            body = entry.packing.pack(entry.id, "b", call.body)
+            body, tokens = entry.packing.pack(entry.id, "b", call.body), wish.tokens()
         else:
             body = await self._threads.run(entry.packing.pack, entry.id, "b", call.body)
+            tokens = await self._threads.run(wish.tokens)
         left = max(int((call.expires_at - self._loop.time()) * 1000), 1)
         rules = wish.rules
         bounds = Bounds(rules.maxEntries, rules.maxBytes, int(rules.maxWaitSeconds * 1000))
@@ -100,7 +101,7 @@ class Line:
         placed = read_placed(
             await self.run(
                 self.calls.enqueue(
-                    entry.id, priority=wish.priority, tenant=wish.tenant, weight=wish.weight, tokens=wish.tokens(),
+                    entry.id, priority=wish.priority, tenant=wish.tenant, weight=wish.weight, tokens=tokens,
                     ttl_ms=left, gateway=self.gateway, ask=ask, body=body, bounds=bounds,
                 )
             )

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 BLOCK_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 15.0
 """How long it waits without an entry before it ends."""
-MOST_PIECES: Final = 512
+MOST_PIECES: Final = 128
 """That are read at a time."""
 FIRST_PAUSE: Final = 0.05
 MOST_PAUSE: Final = 1.0

@@ -105,6 +105,11 @@ class Room:
             known = self._packings[name] = (secret, _sealing(name, secret))
         return known[1]
 
+    def notes(self) -> tuple[str, ...]:
+        """Say what is wrong and keeps no request away."""
+        unusable = sorted(name for name, (_, packing) in self._packings.items() if packing is None)
+        return tuple(f"nothing is queued that {name} is to seal: it cannot be used" for name in unusable)
+
     def gateways(self, line: Line) -> int:
         """Give how many gateways share a queue, as far as is known."""
         return self._settings.gateways if line.state is None else max(line.state.gateways, 1)

@@ -17,6 +17,8 @@ from support.queued import ASKED, QUEUED, SOON, gateway_of, lose
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
 
+pytestmark = pytest.mark.redis
+
 
 @pytest.fixture(scope="module")
 def redis_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
@@ -241,6 +243,7 @@ async def test_without_its_secret_nothing_is_queued(store: RedisServer, tmp_path
         with pytest.raises(openai.APIStatusError) as failed:
             await client.chat.completions.create(**ASKED)
         assert failed.value.code == "model_not_ready"
+        assert any("seal" in note for note in gateway.gateway.notes())
         assert not list(store.client().scan_iter("*entry:*"))
 
 

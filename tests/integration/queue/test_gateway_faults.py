@@ -22,6 +22,8 @@ from support.queued import ASKED, SOON, gateway_of
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
 
+pytestmark = pytest.mark.redis
+
 AUTO = ModelQueue(places=1)
 
 

@@ -107,7 +107,7 @@ class Bench:
         log = SimpleNamespace(enabled=True, write=self.lines.append)
         self.deps = cast(Deps, SimpleNamespace(
             max_body_bytes=1 << 26, budget=MemoryBudget(1 << 30), executor=executor, clock=lambda: self.clock,
-            metrics=self.metrics, request_log=log, responses=None, tenants=None, usage=None,
+            metrics=self.metrics, request_log=log, responses=None, tenants=None, usage=None, comment_seconds=0.0,
         ))  # fmt: skip
         self.route = route
         self.deliveries: list[Delivery] = []
