@@ -69,7 +69,8 @@ class KVListening:
         self._rng = rng
         self._now = asyncio.get_running_loop().time
         self._sets: tuple[EndpointSet, ...] = ()
-        self._seen: tuple[object, int] = (None, 0)
+        self._seen: int | None = None
+        """What the versions of the sets came to when it was last looked whether there are other endpoints."""
         self._streams: dict[str, _Stream] = {}
         self._blocks = 0
 
@@ -87,6 +88,7 @@ class KVListening:
         for one in wanted:
             one.held = one.held or HeldBlocks()
         self._sets = wanted
+        self._seen = None
 
     async def run(self) -> None:
         """Listen until cancelled."""
@@ -99,14 +101,13 @@ class KVListening:
             self._streams.clear()
 
     def _renew(self, group: asyncio.TaskGroup) -> None:
-        sets = self._sets
-        seen = (sets, sum(one.version for one in sets))  # NB: versions only grow.
+        seen = sum(one.version for one in self._sets)  # NB: versions only grow.
         if seen == self._seen:
             return
         self._seen = seen
         wanted = {
             state.endpoint.id: (state.endpoint.worker, one.held)
-            for one in sets
+            for one in self._sets
             for state in one.states
             if state.endpoint.worker is not None and one.held is not None
         }

@@ -104,7 +104,9 @@ def test_what_was_sent_counts_for_a_moment() -> None:
     held.chosen("a", prompt, {}, NOW)
     held.apply("a", Change(stored=prompt.names[SIZE][2:5]))
     assert held.held(prompt, NOW + SOON_SECONDS) == {"a": 20, "b": 8}
+    held.apply("b", Change(cleared=True))
     held.chosen("b", prompt, {}, NOW)
+    assert held.held(prompt, NOW)["b"] == 40
     held.apply("b", Change(cleared=True))
     assert held.held(prompt, NOW)["b"] == 0
     held.chosen("gone", prompt, {}, NOW)

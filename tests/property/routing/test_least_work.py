@@ -102,7 +102,8 @@ def test_what_all_have_soon_decides_nothing() -> None:
     """New conversations behind one system prompt are spread by their keys, also while one endpoint alone has it."""
     states = [state_of(f"e{number}") for number in range(4)]
     rng = Random(1)  # noqa: S311
-    wanted = [Wanted(TOKENS, {"e0": 900}, shared=900, affinity=rng.randbytes(8)) for _ in range(100)]
+    held = {"e0": 900, "e1": 0, "e2": 0, "e3": 0}
+    wanted = [Wanted(TOKENS, held, shared=900, affinity=rng.randbytes(8)) for _ in range(100)]
     assert len({least_work(states, NOW, rng, one) for one in wanted}) == 4
 
 
@@ -120,6 +121,15 @@ def test_an_endpoint_that_tells_nothing_is_not_passed_over() -> None:
 
 
 def test_a_full_endpoint_is_left_for_one_that_computes_the_prompt_anew() -> None:
-    """The bound of load is in force for who has the blocks, too."""
+    """The bound of load is in force for who has the blocks, too, however many they are."""
     full, idle = state_of("full", 40), state_of("idle")
-    assert least_work([full, idle], NOW, Random(1), Wanted(TOKENS, {"full": TOKENS, "idle": 0})) is idle  # noqa: S311
+    wanted = Wanted(1_000_000, {"full": 1_000_000, "idle": 0})
+    assert least_work([full, idle], NOW, Random(1), wanted) is idle  # noqa: S311
+
+
+@given(key=st.binary(min_size=8, max_size=8), holder=st.none() | IDS, seed=st.integers())
+def test_of_two_that_hold_the_same_the_one_with_less_to_do_is_chosen(key: bytes, holder: str | None, seed: int) -> None:
+    """Where what is before the request counts more than a sixteenth of its prompt."""
+    busy, idle = state_of("e0", 3), state_of("e1")
+    wanted = Wanted(TOKENS, {"e0": 900, "e1": 900}, affinity=key, holder=holder)
+    assert least_work([busy, idle], NOW, Random(seed), wanted) is idle  # noqa: S311

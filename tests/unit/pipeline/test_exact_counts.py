@@ -42,11 +42,11 @@ class World:
         self.model: Any = SimpleNamespace(
             id="m", upstream_name="m", plan=None, external=False, endpoints=endpoints, layers=()
         )
-        deps: Any = SimpleNamespace(
+        self.deps: Any = SimpleNamespace(
             loop_time=asyncio.get_running_loop().time, counters=SimpleNamespace(of=lambda _: self.counter),
             counting=self.counting, executor=Threads("documents"),
         )  # fmt: skip
-        self.counts = ExactCounts(deps, seconds=0.05, on_count=self.by.append)
+        self.counts = ExactCounts(self.deps, seconds=0.05, on_count=self.by.append)
 
     async def count(self, text: str) -> int | None:
         """Count a prompt that is open."""
@@ -96,3 +96,18 @@ async def test_an_engine_that_hangs_takes_no_tokenizer_away(monkeypatch: pytest.
     assert list(world.counts._paused) == ["m"]
     world.counter.count = lambda _: 10  # type: ignore[method-assign, assignment]
     assert (await world.count("b"), world.by) == (10, ["nobody", "file"])
+
+
+async def test_a_prompt_whose_blocks_are_looked_for_is_made_into_tokens_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its count is that of the tokens that are kept for that; where they cannot be made it is counted as ever."""
+    world = World(monkeypatch, tells)
+    world.counter.may.set()
+    made: list[Any] = [(1, 2, 3), None]
+
+    async def made_here(*_: Any) -> Any:
+        return made.pop(0)
+
+    world.model.endpoints.held = object()
+    world.deps.prompts = SimpleNamespace(made_here=made_here)
+    assert [await world.count("one"), await world.count("two")] == [3, 10]
+    assert world.by == ["file", "file"]

@@ -213,6 +213,9 @@ async def test_an_endpoint_that_goes_is_forgotten_with_its_connection() -> None:
         await eventually(lambda: not world.listening.blocks, every=0.01, what="nothing known")
         world.listening.want([world.set])
         await world.knows(3)
+        world.listening.want([])
+        world.listening.want([world.set])
+        await world.knows(4)
 
 
 async def test_nobody_is_heard_where_nothing_may_be_known() -> None:
