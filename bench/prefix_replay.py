@@ -20,13 +20,14 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
 from capstan_contract.sharding import split_config
@@ -36,11 +37,10 @@ from capstan_gateway.routing.port import Call, DispatchedResponse, DispatchPort
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.settings import Settings
 from capstan_gateway.surface import api_listener
-from capstan_gateway.tokens.counter import CountedBy
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.port import Endpoint
-from capstan_worker.simulator.tokens import split, token_id
+from capstan_worker.simulator.tokens import TOKEN, split, token_id
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support.ports import free_port
@@ -48,6 +48,8 @@ from support.ports import free_port
 TRACE: Final = Path(__file__).resolve().parent.parent.parent / "shared/data/mooncake_traces/conversation_trace.jsonl"
 EVENTS: Final = "events"
 ASKED: Final = "events, engine's tokens"
+TEMPLATE: Final = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
+MODEL: Final = "bench/m"
 POLICIES: Final = (EVENTS, "affinity", "least load", "round robin")
 KNOWN: Final = "known.json"
 ENGINES: Final = 4
@@ -173,40 +175,38 @@ class RoundRobin:
         return self._inner.again(call, answer, why)
 
 
-class Tokenizer:
-    """The simulators' own, as if it were shipped with the gateway; `tokens.counter.Counters` of one model."""
-
-    kind = CountedBy.FILE
-    version = "simulator"
-
-    def of(self, _model_id: str) -> "Tokenizer":
-        """Implement Counters."""
-        return self
-
-    def tokens(self, document: Mapping[str, Any]) -> list[int]:
-        """Implement PromptCounter."""
-        said = "".join(f"<|{message['role']}|>{message['content']}<|end|>" for message in document["messages"])
-        return [token_id(token) for token in split(f"{said}<|assistant|>")]
-
-    def count(self, document: Mapping[str, Any]) -> int:
-        """Implement PromptCounter."""
-        return len(self.tokens(document))
+def ship_tokenizer(folder: Path, workloads: Iterable[Sequence[Request]]) -> None:
+    """Write the simulators' tokenizer into a folder, as it would be shipped with the gateway: with the words of these
+    workloads, because the simulators' own has no vocabulary."""
+    words = {"[UNK]": 0}
+    for requests in workloads:
+        for request in requests:
+            for message in orjson.loads(request.body)["messages"]:
+                for mark in (f"<|{message['role']}|>", "<|end|>", "<|assistant|>"):
+                    words[mark] = token_id(mark)
+                words.update((word, token_id(word)) for word in split(message["content"]))
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))  # noqa: S106 - a word of the vocabulary
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN.pattern), "isolated")
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+    (folder / "tokenizer_config.json").write_bytes(orjson.dumps({"chat_template": TEMPLATE}))
 
 
-async def serve(policy: str, port: int, directory: Path) -> None:
+async def serve(policy: str, port: int, directory: Path, tokenizers: Path) -> None:
     """Be the gateway with this policy, until killed."""
     from capstan_gateway.composition import Gateway
 
     settings = Settings(
-        port=port, config_dir=directory, insecure_no_auth=True, log_level="warning", hedge_percent=0, probe_seconds=0
-    )
+        port=port, config_dir=directory, insecure_no_auth=True, log_level="warning", hedge_percent=0, probe_seconds=0,
+        tokenizers_dir=tokenizers if policy == EVENTS else None,
+    )  # fmt: skip
     gateway = Gateway(settings, rng=random.Random(1))
     wrap = {"least load": LeastLoad, "round robin": RoundRobin}.get(policy)
     if wrap is not None:
         gateway.deps = replace(gateway.deps, dispatcher=wrap(gateway.deps.dispatcher))
-    if policy == EVENTS:
-        gateway.deps = replace(gateway.deps, counters=Tokenizer())
     async with gateway.running():
+        while policy == EVENTS and gateway.deps.counters.of(MODEL) is None:  # noqa: ASYNC110 - once, at the start
+            await asyncio.sleep(0.1)
         await listen(api_listener(gateway), settings, port)
         while True:
             await asyncio.sleep(0.25)
@@ -255,7 +255,7 @@ def write_config(directory: Path, ports: Mapping[int, int], *, events: bool) -> 
     """Write the config of one model at these engines, by their ports; with `events` their workers are listened to."""
     workers = {f"http://127.0.0.1:{port}": f"http://127.0.0.1:{worker}" for port, worker in ports.items()}
     backend = StaticBackend(urls=tuple(workers), workers=workers)
-    entry = ModelEntry(id="bench/m", generation=1, servedName="m", upstreamName="m", backend=backend, kvEvents=events)
+    entry = ModelEntry(id=MODEL, generation=1, servedName="m", upstreamName="m", backend=backend, kvEvents=events)
     for name, text in split_config(GatewayConfig.build((entry,))).items():
         (directory / name).write_text(text)
 
@@ -299,8 +299,8 @@ async def replay(port: int, requests: Sequence[Request]) -> tuple[tuple[float, .
     return tuple(first), done.count(False)
 
 
-def measure(policy: str, requests: Sequence[Request]) -> Result:
-    """Run one workload with one policy, on new engines and a new gateway."""
+def measure(policy: str, requests: Sequence[Request], tokenizers: Path) -> Result:
+    """Run one workload with one policy, on new engines and a new gateway, which may use these tokenizers."""
     ports = [free_port() for _ in range(ENGINES)]
     workers = [free_port() for _ in range(ENGINES)]
     gateway = free_port()
@@ -311,7 +311,7 @@ def measure(policy: str, requests: Sequence[Request]) -> Result:
             flags = ("--model=m", f"--port={port}", f"--worker-port={worker}", *SIMULATOR)
             command = ("-m", "capstan_worker", "simulator", *flags)
             stack.enter_context(process(*command, ready=f"http://127.0.0.1:{worker}/readyz"))
-        command = (__file__, "--serve", policy, str(gateway), folder)
+        command = (__file__, "--serve", policy, str(gateway), folder, str(tokenizers))
         stack.enter_context(process(*command, ready=f"http://127.0.0.1:{gateway}/readyz"))
         first, failed = asyncio.run(replay(gateway, requests))
         if FAILURES:
@@ -341,7 +341,7 @@ def show(title: str, results: Sequence[Result]) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run the comparison, or be one of its gateways."""
     if arguments[:1] == ["--serve"]:
-        asyncio.run(serve(arguments[1], int(arguments[2]), Path(arguments[3])))
+        asyncio.run(serve(arguments[1], int(arguments[2]), Path(arguments[3]), Path(arguments[4])))
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=1600, help="how much of the trace")
@@ -353,11 +353,18 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: the trace is not here: {TRACE}", file=sys.stderr)
         return 1
     trace, possible = conversations(options.requests, options.speed)
-    print(f"{len(trace)} requests in {trace[-1].at:.0f} s, {ENGINES} simulators, {os.cpu_count()} cores, "
-          f"load average {os.getloadavg()[0]:.1f}; one unbounded cache would hit {possible:.1%}")  # fmt: skip
-    show("Mooncake conversations", [measure(policy, trace) for policy in options.policies])
     questions = short_questions(options.questions, 50.0)
-    show("Short questions behind one system prompt", [measure(policy, questions) for policy in options.policies])
+    with tempfile.TemporaryDirectory(prefix="capstan-bench-tokenizers-") as folder:
+        tokenizers = Path(folder)
+        if EVENTS in options.policies:
+            ship_tokenizer(tokenizers / MODEL, (trace, questions))
+        print(f"{len(trace)} requests in {trace[-1].at:.0f} s, {ENGINES} simulators, {os.cpu_count()} cores, "
+              f"load average {os.getloadavg()[0]:.1f}; one unbounded cache would hit {possible:.1%}")  # fmt: skip
+        for title, requests in (
+            ("Mooncake conversations", trace),
+            ("Short questions behind one system prompt", questions),
+        ):
+            show(title, [measure(policy, requests, tokenizers) for policy in options.policies])
     return 0
 
 

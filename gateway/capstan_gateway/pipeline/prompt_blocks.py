@@ -11,6 +11,7 @@ alone for a while.
 """
 
 import asyncio
+import os
 import secrets
 from array import array
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -44,7 +45,11 @@ SECONDS: Final = 0.05
 """How long a request waits for its tokens, for each WAIT_TOKENS of them: a fraction of what an engine takes to compute
 so many."""
 WAIT_TOKENS: Final = 4096
-AT_ONCE: Final = 32
+MOST_THREADS: Final = 4
+"""Prompts come in bursts, and those behind would wait for the first ones; tokenizers work without Python's lock."""
+MOST_AT_WORK: Final = 16
+"""Behind so many prompts that are being made into tokens the next one would wait in vain."""
+AT_ONCE: Final = 8
 """Questions to engines that are under way together."""
 LATE_SECONDS: Final = 2.0
 """How long an engine has for its answer, for the next turn of the conversation."""
@@ -85,9 +90,9 @@ class Prompts:
         self._seconds = seconds
         self._key = secrets.token_bytes(32)
         self._kept = KeptTokens(clock)
-        self._threads = Threads("prompt-blocks")
+        self._threads = Threads("prompt-blocks", workers=min(MOST_THREADS, os.cpu_count() or 1))
         self._flights: dict[tuple[bytes, bytes], asyncio.Task[None]] = {}
-        """By the prompt's last name: who is at work. Bounded by what may wait for the thread, and by AT_ONCE."""
+        """By the prompt's last name: who is at work."""
         self._late: dict[str, tuple[int, float]] = {}
         """Models whose engines were late: how often in a row, and until when they are not asked."""
         self._asking = 0
@@ -220,6 +225,8 @@ class Prompts:
         name = names[-1]
         flight = self._flights.get((name, who))
         if flight is None:
+            if len(self._flights) >= MOST_AT_WORK:
+                return None
 
             async def keep() -> None:
                 tokens = await make()

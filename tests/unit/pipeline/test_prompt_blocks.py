@@ -11,7 +11,7 @@ import pytest
 from capstan_contract.kv_events import Head, block_names, root_name
 from capstan_gateway.pipeline import prompt_blocks
 from capstan_gateway.pipeline.background import Background
-from capstan_gateway.pipeline.prompt_blocks import MOST_BYTES, MOST_LATE, SMALL_TOKENS, Prompts
+from capstan_gateway.pipeline.prompt_blocks import MOST_AT_WORK, MOST_BYTES, MOST_LATE, SMALL_TOKENS, Prompts
 from capstan_gateway.routing.affinity import BLOCK_CHARS, FORKS, SharedHeads
 from capstan_gateway.routing.held_blocks import HeldBlocks, PromptBlocks
 from capstan_gateway.tokens.kept import packed
@@ -216,6 +216,20 @@ async def test_an_engine_without_the_route_is_not_asked(world: World) -> None:
     """That was found out by whoever asked it before."""
     world.counter, world.absent = None, True
     assert (await world.blocks(chat("hello")), world.asked) == (None, 0)
+
+
+async def test_nobody_waits_behind_a_crowd(world: World) -> None:
+    """A prompt that would wait in vain goes by the estimate at once; equal ones wait together."""
+    counter = world.counter
+    assert counter is not None
+    counter.may.clear()
+    crowd = [asyncio.ensure_future(world.blocks(chat(f"hello{number}"))) for number in range(MOST_AT_WORK)]
+    await eventually(lambda: len(world.prompts._flights) == MOST_AT_WORK, every=0.01, what="a crowd")
+    assert await world.blocks(chat("one more")) is None
+    equal = asyncio.ensure_future(world.blocks(chat("hello0")))
+    counter.may.set()
+    assert None not in await asyncio.gather(*crowd, equal)
+    assert await world.blocks(chat("one more")) is not None
 
 
 @pytest.mark.parametrize(

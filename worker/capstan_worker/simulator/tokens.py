@@ -8,12 +8,12 @@ import re
 import zlib
 from functools import lru_cache
 
-_TOKEN = re.compile(r"<\|\w+\|>|\s?\w{1,6}|\s?[^\w\s]|\s")
+TOKEN = re.compile(r"<\|\w+\|>|\s?\w{1,6}|\s?[^\w\s]|\s")
 
 
 def split(text: str) -> list[str]:
     """Cut a text into tokens; joined again they are the text."""
-    return _TOKEN.findall(text)
+    return TOKEN.findall(text)
 
 
 @lru_cache(maxsize=65_536)
