@@ -14,6 +14,7 @@ import secrets
 import time
 from typing import Final
 
+from capstan_contract.config import Dispatch
 from capstan_contract.queue.wire import AnswerHead, Packing, Unreadable, read_answer_head
 from capstan_gateway.life.threads import Busy
 from capstan_gateway.queueing.answer import QueuedAnswer
@@ -25,7 +26,7 @@ from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.port import Call, DispatchedResponse, DispatchPort, Queueing, SentResponse
 from capstan_gateway.routing.registry import EndpointState
-from capstan_gateway.routing.unroutable import QueueRefused
+from capstan_gateway.routing.unroutable import NoEndpoint, QueueRefused
 from capstan_gateway.routing.verdicts import (
     CLIENT_ERROR,
     Again,
@@ -41,6 +42,8 @@ from capstan_gateway.upstream.port import Endpoint
 
 MOST_ATTEMPTS: Final = 3
 """How often a call is put in. Workers that are lost before they have answered do not count."""
+LOOK_SECONDS: Final = 0.25
+"""How often a request that waits for an endpoint looks whether Redis is back."""
 _QUEUE: Final = "queue"
 
 
@@ -65,14 +68,39 @@ class QueueDispatcher:
             wish.rules.dispatch, self._sight(call, wish, line, packing), apart=wish.apart, may_wait=wish.may_wait
         )
         self._metrics.queue_dispatched.at(wish.name, way.value).value += 1
-        if way is Way.DIRECT or packing is None:
+        if packing is None or (way is Way.DIRECT and self._room.reachable):
             return await self._direct.dispatch(call)
+        while True:
+            if way is Way.QUEUE:
+                try:
+                    return await self._queue(call, wish, line, packing)
+                except (SentDirectly, StoreDown):
+                    self._metrics.queue_rejected.at(wish.name, "away").value += 1
+                    call.stats.queued = None
+            answer = await self._without_redis(call, wish)
+            if answer is not None:
+                return answer
+            way = Way.QUEUE
+
+    async def _without_redis(self, call: Call, wish: Queueing) -> SentResponse | None:
+        """Send it directly while Redis is away; None when it is back before there was an endpoint."""
+        if wish.rules.dispatch is Dispatch.DIRECT or not wish.may_wait:
+            return await self._direct.dispatch(call)
+        wait = call.wait_seconds
+        until = self._now() + wait
         try:
-            return await self._queue(call, wish, line, packing)
-        except (SentDirectly, StoreDown):
-            self._metrics.queue_rejected.at(wish.name, "away").value += 1
-            call.stats.queued = None
-            return await self._direct.dispatch(call)
+            while True:
+                left = until - self._now()
+                call.wait_seconds = min(max(left, 0.0), LOOK_SECONDS)
+                try:
+                    return await self._direct.dispatch(call)
+                except NoEndpoint:
+                    if self._room.reachable and call.expires_at > self._now():
+                        return None
+                    if left <= LOOK_SECONDS:
+                        raise
+        finally:
+            call.wait_seconds = wait
 
     def again(self, call: Call, answer: DispatchedResponse, error: BaseException) -> bool:
         """End an answer that turned out to be none; say whether to dispatch once more; see `port.DispatchPort`."""

@@ -120,6 +120,21 @@ async def test_a_long_outage(tmp_path: Path, engine: FakeUpstream, monkeypatch: 
             assert text_of(await asking) == "Hello there"
 
 
+async def test_redis_comes_back_while_a_request_waits_for_an_endpoint(tmp_path: Path) -> None:
+    """A request that came while Redis was away, of a model at zero, waits in memory until one of the two is there."""
+    with redis_server(tmp_path) as own:
+        async with gateway_of(own, tmp_path, endpoint_wait_seconds=60.0) as gateway, gateway.client() as client:
+            async with queue_worker(own.port, reply):
+                await ask(client)
+            own.kill()
+            asking = ask(client)
+            await eventually(lambda: gateway.gateway.demand.report().models["test/chat"].waiting == 1, what="the wait")
+            own.start()
+            async with queue_worker(own.port, reply) as worker:
+                assert text_of(await asking) == "one two three"
+            assert len(worker.seen) == 1
+
+
 class Held:
     """Lets an engine have requests until it is told to answer."""
 
