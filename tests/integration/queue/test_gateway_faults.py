@@ -16,9 +16,10 @@ from capstan_contract.queue.names import PriorityClass, queue_prefix
 from capstan_gateway.queueing import room
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import entry
+from support.gateway_process import gateway_process
 from support.keys import key_entry, key_text
 from support.queue_taker import EVENTS, Job, queue_worker, reply
-from support.queued import ASKED, SOON, gateway_of
+from support.queued import ASKED, QUEUED, SOON, gateway_of
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
 
@@ -216,6 +217,37 @@ async def test_what_a_dead_gateway_has_left_is_dropped(store: RedisServer, tmp_p
         async with queue_worker(store.port, reply) as worker:
             assert text_of(await waiting) == "one two three"
         assert len(worker.seen) == 1
+
+
+async def test_a_gateway_is_killed(store: RedisServer, tmp_path: Path) -> None:
+    """What a killed gateway has left is dropped: what waits is taken by nobody, and who works on it is told to stop."""
+    models = [entry("chat", queue=QUEUED)]
+    (tmp_path / "other").mkdir()
+    with gateway_process(tmp_path, models, "--redis-url", store.url, "--redis-seconds", "5") as killed:
+        clients = [killed.client(), killed.client()]
+        async with queue_worker(store.port, until_unwanted, places=1) as worker:
+            asking = [ask(client) for client in clients]
+            await eventually(lambda: len(worker.seen) == 1 and len(entries(store)) == 2, what="the entries")
+            killed.process.kill()
+            killed.process.wait(timeout=10)
+            said = await asyncio.gather(*asking, return_exceptions=True)
+            assert all(isinstance(one, openai.APIConnectionError) for one in said)
+            alive = f"{queue_prefix('test/chat')}alive"
+            (name,) = store.client().zrange(alive, 0, -1)
+            store.client().zadd(alive, {name: 1})  # It has been silent for long.
+            async with gateway_of(store, tmp_path / "other") as gateway, gateway.client() as client:
+                last = ask(client)
+                async with asyncio.timeout(30):
+                    await worker.seen[0].unwanted.wait()
+                await eventually(lambda: len(worker.seen) == 2, what="the other gateway's request")
+                assert worker.seen[1].body["messages"] == ASKED["messages"]
+                assert name not in {one[b"o"] for one in entries(store) if one[b"s"] == b"w"}
+                last.cancel()
+
+
+async def until_unwanted(job: Job) -> None:
+    """Have it for as long as somebody wants it."""
+    await job.unwanted.wait()
 
 
 async def test_who_ends_in_order_says_so(store: RedisServer, tmp_path: Path) -> None:
