@@ -63,6 +63,11 @@ class ModelDemand(Document):
     """Requests to the model, whatever became of them; averaged over DEMAND_SECONDS."""
     rejectedPerSecond: FiniteFloat = Field(default=0.0, ge=0)
     """Those of them that were refused because too much waits, or gave up waiting because their time was over."""
+    arrived: NonNegativeInt | None = Field(default=None, exclude_if=is_none)
+    """Requests since the replica began, of which a rate tells late that there are none any more. None: a release from
+    before the field."""
+    rejected: NonNegativeInt | None = Field(default=None, exclude_if=is_none)
+    """The same of those that were refused, or gave up waiting."""
     tokensPerSecond: FiniteFloat = Field(default=0.0, ge=0)
     """Prompt and output together."""
     firstTokenP95Seconds: FiniteFloat | None = Field(default=None, ge=0, exclude_if=is_none)

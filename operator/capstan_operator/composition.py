@@ -37,6 +37,9 @@ from capstan_operator.loop.resync import Resync
 from capstan_operator.loop.shares import Limits
 from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
 from capstan_operator.metrics import Metrics
+from capstan_operator.metrics_api.loads import Loads
+from capstan_operator.metrics_api.registration import Registration
+from capstan_operator.metrics_api.server import MetricsApi, Place
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.reconciler import ModelReconciler
 from capstan_operator.policies.cached import CachesTally
@@ -164,11 +167,26 @@ class Runtime:
         self.demand = DemandWatch(
             replicas=self._gateways,
             port=settings.gateway_admin_port,
-            is_wanted=lambda: bool(self.autoscaler),
-            on_round=lambda: self.autoscaler.step(),
+            is_wanted=lambda: bool(self.autoscaler) or bool(self.loads),
+            on_round=self._scale,
             admin_key=self.admin_key,
         )
-        self.autoscaler = Autoscaler(self.demand.of, wake=self.models.wake, record=self.events.record)
+        place = _metrics_place(settings)
+        self.loads = Loads(self.demand.of, find=loader.find_model)
+        self.metrics_api = MetricsApi(kube, place, self.loads)
+        self.registration = Registration(
+            kube,
+            place,
+            owner=settings.metrics_api_owner,
+            is_wanted=lambda: self.autoscaler.wants_hpas,
+            on_authority=self.metrics_api.rouse,
+        )
+        self.autoscaler = Autoscaler(
+            self.demand.of,
+            wake=self.models.wake,
+            record=self.events.record,
+            standing=lambda: self.registration.standing,
+        )
         self.reconciler = ModelReconciler(
             kube,
             loader,
@@ -266,7 +284,12 @@ class Runtime:
 
     def replica_tasks(self) -> dict[str, Coroutine[None, None, None]]:
         """What has to run in every replica, by name."""
-        return {"heartbeat": self.heartbeat.run(), "upkeep": self.upkeep.run()}
+        return {
+            "heartbeat": self.heartbeat.run(),
+            "upkeep": self.upkeep.run(),
+            "demand": self.demand.run(),
+            "metrics API": self.metrics_api.run(),
+        }
 
     def leader_tasks(self) -> dict[str, Coroutine[None, None, None]]:
         """What has to run in the one that leads, by name."""
@@ -287,7 +310,7 @@ class Runtime:
             "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
             "adopter": self.adopter.run(),
-            "demand": self.demand.run(),
+            "registration of the metrics API": self.registration.run(),
             "resync": self.resync.run(),
             "release check": self.releases.run(),
             "watches": self.supervisor.run(),
@@ -387,6 +410,11 @@ class Runtime:
             return {}
         return {key: found.uid for key, found in self.gateway.state.policies.items() if found.verdict.in_config}
 
+    def _scale(self) -> None:
+        """Decide anew: of models that are scaled here, and of those that HPAs ask about."""
+        self.autoscaler.step()
+        self.loads.step()
+
     async def _gateways(self) -> tuple[Replica, ...]:
         """Give the gateway's ready replicas; none where no gateway is known."""
         return await self.acknowledger.ready_replicas_now() if self._settings.build.gateway_service else ()
@@ -421,6 +449,12 @@ class Runtime:
         self._metrics.bind(self._metrics.resync_age, lambda: self.resync.age)
         self._metrics.bind(self._metrics.unwatched, self._unwatched)
         self._metrics.bind(self._metrics.loop_stall, lambda: self.heartbeat.longest_stall)
+
+
+def _metrics_place(settings: Settings) -> Place | None:
+    if not settings.metrics_api_port:
+        return None
+    return Place(settings.metrics_api_port, settings.build.install_namespace, settings.metrics_api_service)
 
 
 class Tasks:

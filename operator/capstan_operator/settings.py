@@ -131,6 +131,16 @@ class Settings:
     credential_grace_seconds: float = setting(
         600.0, "how long a key stays in use after its Secret has gone, or its label", above=0
     )
+    metrics_api_port: int = setting(
+        0, "where external.metrics.k8s.io is served for the HPAs of models, by TLS; 0: it is not", least=0, most=65535
+    )
+    metrics_api_service: str = setting(
+        "capstan-operator-metrics-api",
+        "the Service before it (port 443), and the Secret with its authority, which is made when a model needs it",
+    )
+    metrics_api_owner: str = setting(
+        "", "the ClusterRole that the APIService belongs to, and goes with; empty: none, and it stays"
+    )
     gateway_admin_port: int = setting(GATEWAY_ADMIN_PORT, "where a gateway pod answers /internal/config", above=0)
     leader_election: bool = setting(True, "hold the Lease `capstan-operator` in the install namespace while working")
     allowed_names: NamePatterns = setting(

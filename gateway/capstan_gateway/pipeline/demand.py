@@ -101,6 +101,8 @@ class Demand:
             readyEndpoints=ready,
             arrivalsPerSecond=0.0 if rates is None else rates.arrived.per_second,
             rejectedPerSecond=0.0 if rates is None else rates.rejected.per_second,
+            arrived=endpoints.arrived,
+            rejected=endpoints.rejected,
             tokensPerSecond=0.0 if rates is None else rates.tokens.per_second,
             firstTokenP95Seconds=endpoints.first_tokens.late(),
             queue=None if line is None else queue_state(line, now),

@@ -209,3 +209,9 @@ priorityClassName: {{ . }}
 {{- fail "monitoring.prometheusRule.enabled is true, but this cluster does not know monitoring.coreos.com/v1: install the Prometheus Operator first (helm template: --api-versions monitoring.coreos.com/v1)" -}}
 {{- end -}}
 {{- end }}
+
+{{- /* "true" where the operator serves external.metrics.k8s.io. */ -}}
+{{- define "capstan.metricsApi" -}}
+{{- $how := .Values.operator.metricsApi -}}
+{{- if or (eq $how "Always") (and (eq $how "Auto") (not .Values.operator.watchNamespaces)) -}}true{{- end -}}
+{{- end }}

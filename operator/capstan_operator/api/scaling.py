@@ -19,6 +19,7 @@ COLD_START_SECONDS: Final = scaling.COLD_START_SECONDS
 class ScalingStrategy(StrEnum):
     """Who says how many replicas there are, above zero."""
 
+    HPA = "HPA"
     CAPSTAN = "Capstan"
     EXTERNAL = "External"
 
@@ -60,16 +61,19 @@ class Scaling(Part):
     max: int = Field(ge=1, le=1000)
     """Most replicas."""
     strategy: Annotated[ScalingStrategy, Field(strict=False)] | None = None
-    """Capstan: the operator says how many replicas there are, by what is asked of the model at all gateways. External:
-    somebody else does, by the scale subresource of the LLMModel or of its Deployment, and the operator never writes it
-    on its own account, neither to zero nor from zero. Default: Capstan."""
+    """Who says how many replicas there are above zero, by what is asked of the model at all gateways. HPA: a
+    HorizontalPodAutoscaler that the operator makes and serves the metric of; where another adapter serves
+    external.metrics.k8s.io, as Capstan. Capstan: the operator itself. To zero and from zero it is the operator with
+    both. External: somebody else, by the scale subresource of the LLMModel or of its Deployment; the operator never
+    writes it on its own account. Default: HPA."""
     targets: ScalingTargets | None = None
     """What a replica is meant to bear."""
     scaleUpStabilizationSeconds: int | None = Field(default=None, ge=0, le=3600)
     """For how long more replicas have to be asked for before there are more. Twice what there is, or a model at zero,
     does not wait. Default: 0."""
     scaleDownStabilizationSeconds: int | None = Field(default=None, ge=0, le=86400)
-    """For how long fewer replicas have to be enough before there are fewer. Default: 300."""
+    """For how long fewer replicas have to be enough before there are fewer; an HPA takes an hour at most for more.
+    Default: 300."""
     idleSeconds: int | None = Field(default=None, ge=1, le=604800)
     """How long nothing has to be asked of the model before it goes to zero replicas, where `min` is 0. It must be
     longer than `coldStartSeconds`. Default: 600, or twice `coldStartSeconds` where that is more."""
@@ -88,7 +92,7 @@ class Scaling(Part):
         NB: what has a default is optional, and has it here: an API server would write it into every LLMModel, and an
         operator of a release that does not know the field would then find each of them faulty.
         """
-        return self.strategy or ScalingStrategy.CAPSTAN
+        return self.strategy or ScalingStrategy.HPA
 
     @property
     def is_external(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 
 import aiohttp
 
-from capstan_contract.demand import DEMAND_PATH, DemandError, ReadDemand, read_demand
+from capstan_contract.demand import DEMAND_PATH, DemandError, ModelDemand, ReadDemand, read_demand
 from capstan_operator.gateway_config.pages import AdminKey, read_page
 from capstan_operator.gateway_config.replicas import Replica
 from capstan_operator.kube.errors import KubeError
@@ -56,7 +56,9 @@ class DemandWatch:
         self._on_round = on_round
         self._admin_key = admin_key
         self._rhythm = rhythm
-        self._said: tuple[ReadDemand | None, ...] = ()
+        self._said: dict[str, ReadDemand | None] = {}
+        self._before: dict[str, ReadDemand] = {}
+        """What each replica had said the last time before that."""
         self._said_at: float | None = None
 
     def of(self, key: ObjectKey) -> Demand | None:
@@ -64,7 +66,7 @@ class DemandWatch:
         now = asyncio.get_running_loop().time()
         if self._said_at is None or now - self._said_at > self._rhythm.fresh:
             return None
-        return add_up([said.models.get(str(key)) if said else None for said in self._said])
+        return add_up([(_of(said, key), _of(self._before.get(id_), key)) for id_, said in self._said.items()])
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -86,7 +88,10 @@ class DemandWatch:
             log.debug("could not list the gateway's replicas", extra={"error": str(error)})
             return
         said = await asyncio.gather(*(self._ask(session, replica) for replica in replicas))
-        self._said, self._said_at = tuple(said), asyncio.get_running_loop().time()
+        known = {**self._before, **{id_: one for id_, one in self._said.items() if one is not None}}
+        self._said = {replica.id: one for replica, one in zip(replicas, said, strict=True)}
+        self._before = {id_: one for id_, one in known.items() if id_ in self._said}
+        self._said_at = asyncio.get_running_loop().time()
 
     async def _ask(self, session: aiohttp.ClientSession, replica: Replica) -> ReadDemand | None:
         """Ask one replica, at one of its addresses after the other."""
@@ -102,3 +107,7 @@ class DemandWatch:
         except DemandError as error:
             log.debug("gateway replica did not say its demand", extra={"address": address, "error": str(error)})
             return None
+
+
+def _of(said: ReadDemand | None, key: ObjectKey) -> ModelDemand | None:
+    return said.models.get(str(key)) if said else None

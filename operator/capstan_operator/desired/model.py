@@ -7,6 +7,8 @@ from typing import Final
 from capstan_contract.names import API_VERSION, STABLE, TRACK_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.api.scaling import ScalingStrategy
+from capstan_operator.desired.autoscaler import NOTHING_SAID, HpaUse, ScalerSays, build_autoscaler
 from capstan_operator.desired.diff import with_applied_hash
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.naming import child_labels, selector_labels, weights_name, workload_name
@@ -30,11 +32,13 @@ from capstan_operator.desired.snapshot import PodHash, Snapshot
 from capstan_operator.desired.template_changes import InForce, choose_template
 from capstan_operator.desired.types import Action, DesiredModel, Rollout, Wanted
 from capstan_operator.desired.volumes import exclusive_claim
-from capstan_operator.resources.api_resource import CLAIMS, CONTROLLER_REVISIONS
+from capstan_operator.resources.api_resource import AUTOSCALERS, CLAIMS, CONTROLLER_REVISIONS
 from capstan_operator.resources.resource import Manifest, ObjectKey, identity_of
 from capstan_operator.settings import GRADUALLY, BuildSettings
 
-_TRACKED: Final = frozenset({"Deployment", "Service", "PodDisruptionBudget", "ControllerRevision"})
+_TRACKED: Final = frozenset(
+    {"Deployment", "Service", "PodDisruptionBudget", "ControllerRevision", "HorizontalPodAutoscaler"}
+)
 """Kinds of which every track has its own."""
 
 
@@ -48,14 +52,14 @@ def build_model(
     settings: BuildSettings,
     *,
     adopt: bool = False,
-    decided: int | None = None,
+    scaler: ScalerSays = NOTHING_SAID,
     template: TemplateBuilder = build_template,
 ) -> DesiredModel:
     """Give everything that a model should own. Never raises for what a user wrote: faults are in `faults`.
 
     A faulty model keeps what it has; external and virtual ones and one that is being deleted own nothing (of the
     latter the garbage collector takes care). `adopt` says that it is this model's turn to take up a pod template that
-    no change of its spec has caused. `decided` is how many replicas a scaler of ours wants; None: what there is.
+    no change of its spec has caused. `scaler` is what ours says of the number of replicas.
     """
     faults = find_faults(model)
     spec = model.spec
@@ -74,15 +78,17 @@ def build_model(
         gradually=settings.adopt_template_changes == GRADUALLY,
     )
     work = _Workload(model, spec, in_force, live)
-    replicas = decide_replicas(spec, live, decided)
-    rollout = _decide_rollout(work, snapshot, settings, decided)
+    replicas = decide_replicas(spec, live, scaler.replicas)
+    rollout = _decide_rollout(work, snapshot, settings, scaler.replicas)
     selector = _serving_selector(work, snapshot)
     revision, others = _plan_revisions(work, snapshot)
     objects = _build_objects(work, snapshot, settings, replicas, rollout, selector)
+    if spec.scaling and snapshot.autoscalers and scaler.hpa is HpaUse.APPLY:
+        objects.append(build_autoscaler(model.key.name, spec.scaling, scaler.least))
     applied = [with_applied_hash(_owned(manifest, model)) for manifest in (*([revision] if revision else []), *objects)]
     return DesiredModel(
         key=model.key,
-        wanted=(*map(Wanted, applied), *others, *_surplus(work, snapshot, applied)),
+        wanted=(*map(Wanted, applied), *others, *_surplus(work, snapshot, applied, scaler.hpa)),
         pod_hash=in_force.pod_hash,
         rollout=rollout,
         pending=in_force.pending,
@@ -191,13 +197,23 @@ def _of_present(model: Model, snapshot: Snapshot, action: Action) -> tuple[Wante
     return tuple(Wanted(item, action) for item in present)
 
 
-def _surplus(work: _Workload, snapshot: Snapshot, applied: Iterable[Manifest]) -> tuple[Wanted, ...]:
+def _surplus(work: _Workload, snapshot: Snapshot, applied: Iterable[Manifest], hpa: HpaUse) -> tuple[Wanted, ...]:
     """Give what is there and no longer asked for: it goes, but for what cannot be made again."""
     wanted = {identity_of(manifest) for manifest in applied}
     present = snapshot.children.get(work.model.key, ())
     children = [item for item in present if item["kind"] != CONTROLLER_REVISIONS.kind]
     left = [item for item in children if identity_of(item) not in wanted]
-    return tuple(Wanted(item, Action.HOLD if _holds_weights(item, work) else Action.PRUNE) for item in left)
+    return tuple(
+        Wanted(item, Action.HOLD if _holds_weights(item, work) or _may_scale(item, work, hpa) else Action.PRUNE)
+        for item in left
+    )
+
+
+def _may_scale(child: Manifest, work: _Workload, hpa: HpaUse) -> bool:
+    """Say whether it is the HPA of a model of which it is not known yet whether it has one."""
+    scaling = work.spec.scaling
+    follows = scaling is not None and scaling.follows is ScalingStrategy.HPA
+    return child["kind"] == AUTOSCALERS.kind and follows and hpa is HpaUse.HOLD
 
 
 def _holds_weights(child: Manifest, work: _Workload) -> bool:

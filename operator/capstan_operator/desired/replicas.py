@@ -74,6 +74,11 @@ def _is_news(spec: LLMModelSpec, live: Manifest | None) -> bool:
     return known is not None and known != str(spec.replicas)
 
 
+def is_scaled(deployment: Manifest) -> bool:
+    """Say whether somebody else than the LLMModel says how many replicas a Deployment has."""
+    return _annotations(deployment).get(REPLICAS_ANNOTATION) == FROM_AUTOSCALER
+
+
 def _is_ours(live: Manifest | None) -> bool:
     return bool(_annotations(live).get(REPLICAS_ANNOTATION) == FROM_MODEL)
 

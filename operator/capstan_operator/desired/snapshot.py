@@ -33,6 +33,8 @@ class Snapshot:
     """Those to reconcile, and those that virtual ones among them name."""
     children: Mapping[ObjectKey, tuple[Manifest, ...]] = field(default_factory=dict)
     """Objects that carry our labels, by the model that they name: Deployment, Service, PodDisruptionBudget, ..."""
+    autoscalers: bool = False
+    """Whether HorizontalPodAutoscalers are among the children: they were listed, because a model may have one."""
     pods: Mapping[ObjectKey, tuple[Manifest, ...]] = field(default_factory=dict)
     revisions: Mapping[ObjectKey, tuple[Manifest, ...]] | None = None
     """ControllerRevisions that carry our labels, by the model that they name; mostly without their data. None: there is

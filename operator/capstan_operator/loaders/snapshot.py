@@ -15,6 +15,7 @@ from typing import Final
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.members import named_members
+from capstan_operator.desired.replicas import is_scaled
 from capstan_operator.desired.snapshot import NodeCapacity, Snapshot
 from capstan_operator.desired.volumes import named_claims
 from capstan_operator.errors import OperatorError
@@ -23,9 +24,11 @@ from capstan_operator.kube.port import KubePort, Listing
 from capstan_operator.loaders.capacity import free_capacity, gpu_nodes
 from capstan_operator.loaders.model_list import AllModels, ModelList
 from capstan_operator.resources.api_resource import (
+    AUTOSCALERS,
     CHILD_RESOURCES,
     CLAIMS,
     CONTROLLER_REVISIONS,
+    DEPLOYMENTS,
     NODES,
     PODS,
     ApiResource,
@@ -61,7 +64,11 @@ class SnapshotLoader:
         for found in listed[:-1]:
             for key, manifests in found.items():
                 children[key] += manifests
+        scalers = await self._autoscalers(models.values(), children, unread)
+        for key, scaler in (scalers or {}).items():
+            children[key] += scaler
         return Snapshot(
+            autoscalers=scalers is not None,
             models={**models, **await self._members(models, unread)},
             children={key: tuple(found) for key, found in children.items()},
             pods={key: tuple(found) for key, found in listed[-1].items()},
@@ -69,6 +76,27 @@ class SnapshotLoader:
             claims=await self._claims(models.values(), unread),
             unread=unread,
         )
+
+    async def _autoscalers(
+        self,
+        models: Iterable[Model],
+        children: Mapping[ObjectKey, list[Manifest]],
+        unread: dict[ObjectKey, OperatorError],
+    ) -> dict[ObjectKey, tuple[Manifest, ...]] | None:
+        """List the HPAs of models that may have one; None where none may, or that is forbidden."""
+        keys = [model.key for model in models if _may_be_scaled(model, children.get(model.key, ()))]
+        names = _names_by_namespace(keys)
+        if not names:
+            return None
+        failed: dict[ObjectKey, OperatorError] = {}
+        try:
+            found = await self._owned(AUTOSCALERS, names, failed)
+        except Forbidden:
+            return None
+        if any(isinstance(error, Forbidden) for error in failed.values()):
+            return None
+        unread |= failed
+        return found
 
     async def with_templates(self, snapshot: Snapshot, keys: Iterable[ObjectKey]) -> Snapshot:
         """Give the Snapshot with the whole ControllerRevisions of `keys`, which are listed without their data else."""
@@ -210,6 +238,13 @@ class SnapshotLoader:
         if len(names) > MANY_NAMESPACES and self._cluster_wide:
             return (None,)
         return tuple(sorted(names))
+
+
+def _may_be_scaled(model: Model, children: Iterable[Manifest]) -> bool:
+    """Whether it has, or may have had, a scaler: then its Deployment says that the number is not the LLMModel's."""
+    if model.spec is not None and model.spec.scaling is not None:
+        return True
+    return any(is_scaled(child) for child in children if child["kind"] == DEPLOYMENTS.kind)
 
 
 def _names_by_namespace(keys: Iterable[ObjectKey]) -> dict[str, set[str]]:

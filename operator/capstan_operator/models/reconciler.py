@@ -169,6 +169,7 @@ class ModelReconciler:
         own = Snapshot(
             models={key: found for key, found in snapshot.models.items() if key in needed},
             children={key: snapshot.children.get(key, ())},
+            autoscalers=snapshot.autoscalers,
             pods={key: snapshot.pods.get(key, ())},
             revisions=None if snapshot.revisions is None else {key: snapshot.revisions.get(key, ())},
             claims=snapshot.claims,
@@ -179,7 +180,7 @@ class ModelReconciler:
         desired = self._without_refused(model, own, written, desired)
         self._adopter.report(key, rollout_state(model, desired, own))
         if not desired.faults:
-            self._autoscaler.tell(model, live_deployment(key, own))
+            self._autoscaler.tell(model, live_deployment(key, own), may_have_hpa=snapshot.autoscalers)
         for notice in written.notices:
             self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
         judged = self._gateway.verdict(model)
@@ -230,8 +231,8 @@ class ModelReconciler:
         live = live_deployment(model.key, own)
         problem = written.refused.get(identity_of(live)) if live else None
         if problem and live and template_hash(live) != desired.pod_hash:
-            decided = self._autoscaler.decided(model.key)
-            kept = build_model(model, own, self._settings.build, decided=decided, template=self._templates)
+            scaler = self._autoscaler.says(model.key)
+            kept = build_model(model, own, self._settings.build, scaler=scaler, template=self._templates)
             if kept.pending is Pending.ADOPTION:
                 written.problems.remove(problem)
                 self._adopter.refuse(model.key, replace(problem, partial=True))
@@ -242,8 +243,8 @@ class ModelReconciler:
 
     def _build(self, model: Model, own: Snapshot) -> DesiredModel:
         adopt = self._adopter.is_granted(model.key)
-        decided = self._autoscaler.decided(model.key)
-        return build_model(model, own, self._settings.build, adopt=adopt, decided=decided, template=self._templates)
+        scaler = self._autoscaler.says(model.key)
+        return build_model(model, own, self._settings.build, adopt=adopt, scaler=scaler, template=self._templates)
 
     def _tell_dependents(self, key: ObjectKey, standing: Standing) -> None:
         """Wake the virtual models that name this one, when what matters to them is not what it was."""

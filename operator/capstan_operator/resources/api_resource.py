@@ -54,11 +54,25 @@ EVENTS: Final = ApiResource("events.k8s.io", "v1", "events", "Event")
 CRDS: Final = ApiResource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
+AUTOSCALERS: Final = ApiResource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+API_SERVICES: Final = ApiResource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
+CLUSTER_ROLES: Final = ApiResource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 
 CHILD_RESOURCES: Final = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, CLAIMS, CONFIG_MAPS, NETWORK_POLICIES)
 """What a resource of ours can own; pods belong to its Deployment."""
 
-BUILT_IN: Final = (*CHILD_RESOURCES, CONTROLLER_REVISIONS, SECRETS, PODS, NODES, ENDPOINT_SLICES, LEASES, EVENTS)
+BUILT_IN: Final = (
+    *CHILD_RESOURCES,
+    AUTOSCALERS,
+    CONTROLLER_REVISIONS,
+    SECRETS,
+    PODS,
+    NODES,
+    ENDPOINT_SLICES,
+    LEASES,
+    EVENTS,
+    API_SERVICES,
+)
 
 
 def resource_of(manifest: Manifest, known: Iterable[ApiResource] = BUILT_IN) -> ApiResource:

@@ -14,7 +14,7 @@ from math import ceil
 from typing import Final
 
 from capstan_operator.api.scaling import Scaling
-from capstan_operator.scaling.demand import Demand, has_come
+from capstan_operator.scaling.demand import Demand
 from capstan_operator.scaling.load import load_of
 from capstan_operator.scaling.schedules import fewest
 from capstan_operator.scaling.windows import Window
@@ -57,6 +57,8 @@ class Decision:
 
     desired: int
     reason: Reason
+    least: int
+    """The fewest at present."""
     load: float | None = None
     """How many demand asks for now, before bounds and stabilisation; None: not known."""
     limited_by: Limit | None = None
@@ -97,7 +99,8 @@ class Scaler:
         if demand is None:
             self._miss(now)
             desired = min(max(now.current, bounds[0]), bounds[1])
-            return Decision(desired, Reason.UNKNOWN, None, _limit(now.current, bounds, scheduled), self.idle_since)
+            limit = _limit(now.current, bounds, scheduled)
+            return Decision(desired, Reason.UNKNOWN, bounds[0], None, limit, self.idle_since)
         self._note_idle(demand, now)
         load = load_of(
             demand,
@@ -108,7 +111,7 @@ class Scaler:
         )
         self._recent.append((now.clock, demand))
         desired, reason = self._choose(scaling, demand, load, bounds, now)
-        return Decision(desired, reason, load, _limit(ceil(load), bounds, scheduled), self.idle_since)
+        return Decision(desired, reason, bounds[0], load, _limit(ceil(load), bounds, scheduled), self.idle_since)
 
     def _choose(
         self, scaling: Scaling, demand: Demand, load: float, bounds: tuple[int, int], now: Now
@@ -119,7 +122,7 @@ class Scaler:
         # NB: what only some replicas say is too little.
         self._down.add(asked if demand.complete else max(asked, now.current), now.clock)
         if now.current == 0:
-            if demand.is_pressing or self._was_rejected:
+            if demand.is_pressing or demand.was_refused:
                 return asked, Reason.WOKEN
             return least, Reason.MORE if least else Reason.IDLE
         if least == 0 and self._is_idle(scaling, now):
@@ -163,11 +166,7 @@ class Scaler:
 
     def _note_idle(self, demand: Demand, now: Now) -> None:
         """Remember since when nothing was asked: of which every replica must have said that it is so."""
-        before = self._recent[-1] if self._recent else None
-        seconds = now.clock - before[0] if before else 0.0
-        self._was_rejected = before is not None and has_come(demand.rejected, before[1].rejected, seconds)
-        has_arrived = before is not None and has_come(demand.arrivals, before[1].arrivals, seconds)
-        if demand.is_pressing or has_arrived or self._was_rejected:
+        if demand.is_pressing or demand.came or demand.was_refused:
             self.idle_since = None
         elif not demand.complete:
             self._miss(now)
@@ -179,9 +178,6 @@ class Scaler:
 
     def _is_idle(self, scaling: Scaling, now: Now) -> bool:
         return self.idle_since is not None and (now.time - self.idle_since).total_seconds() >= scaling.idle_for
-
-    _was_rejected: bool = False
-    """Whether requests were refused since the last time that demand was told."""
 
 
 def _whole(load: float, current: int) -> int:

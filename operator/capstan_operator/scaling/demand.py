@@ -2,13 +2,11 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from math import exp
 
-from capstan_contract.demand import DEMAND_SECONDS, ModelDemand
+from capstan_contract.demand import ModelDemand
 
-_ROUNDED = 1e-3
-"""How much a rate may seem to grow by being rounded."""
-_GROWN = 1.02
+Said = tuple[ModelDemand | None, ModelDemand | None]
+"""What a replica says of a model, and what it had said the last time before that; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +17,18 @@ class Demand:
     waiting: int = 0
     oldest_wait: float = 0.0
     """Seconds."""
-    arrivals: float = 0.0
-    """Requests per second, averaged over DEMAND_SECONDS."""
+    came: bool = False
+    """Whether any request has come since the time before, whatever became of it."""
+    was_refused: bool = False
+    """Whether any was refused since then because too much waits, or gave up waiting."""
     rejected: float = 0.0
-    """Of those, refused because too much waits, or ended while they waited."""
+    """How many of these per second, averaged over half a minute."""
     tokens: float = 0.0
     """Per second."""
     first_token: float | None = None
     """Seconds, of which 95 of 100 streams stay below, at the replica where that takes longest."""
+    ready: int = 0
+    """Endpoints that take requests, as the replica sees it that sees most of them."""
     complete: bool = True
     """Whether every ready gateway replica has said something. What is said is too little where not."""
 
@@ -36,9 +38,9 @@ class Demand:
         return self.in_flight > 0 or self.waiting > 0
 
 
-def add_up(said: Collection[ModelDemand | None]) -> Demand | None:
-    """Add up what the ready replicas say of a model, None for one that says nothing of it; None where none does."""
-    known = [one for one in said if one is not None]
+def add_up(said: Collection[Said]) -> Demand | None:
+    """Add up what the ready replicas say of a model; None where none says anything."""
+    known = [now for now, _ in said if now is not None]
     if not known:
         return None
     queues = [one.queue for one in known if one.queue is not None]
@@ -52,14 +54,27 @@ def add_up(said: Collection[ModelDemand | None]) -> Demand | None:
         in_flight=max(in_flight, queue.running) if queue else in_flight,
         waiting=max(waiting, queue.waiting) if queue else waiting,
         oldest_wait=max(oldest, queue.oldestWaitSeconds) if queue else oldest,
-        arrivals=sum(one.arrivalsPerSecond for one in known),
+        came=any(_has_come(*one) for one in said),
+        was_refused=any(_was_refused(*one) for one in said),
         rejected=sum(one.rejectedPerSecond for one in known),
         tokens=sum(one.tokensPerSecond for one in known),
         first_token=max(first_tokens, default=None),
+        ready=max(one.readyEndpoints for one in known),
         complete=len(known) == len(said),
     )
 
 
-def has_come(rate: float, before: float, seconds: float) -> bool:
-    """Say whether something has come between two times that a rate was told: it only decays otherwise."""
-    return rate > before * exp(-seconds / DEMAND_SECONDS) * _GROWN + _ROUNDED
+def _has_come(now: ModelDemand | None, before: ModelDemand | None) -> bool:
+    if now is None or before is None:
+        return False
+    if now.arrived is None or before.arrived is None:
+        return now.arrivalsPerSecond > before.arrivalsPerSecond
+    return now.arrived > before.arrived
+
+
+def _was_refused(now: ModelDemand | None, before: ModelDemand | None) -> bool:
+    if now is None or before is None:
+        return False
+    if now.rejected is None or before.rejected is None:
+        return now.rejectedPerSecond > before.rejectedPerSecond
+    return now.rejected > before.rejected

@@ -39,6 +39,9 @@ class Scaled:
     changed_at: datetime | None = None
     limited_by: Limit | None = None
     idle_since: datetime | None = None
+    without_hpa: str = ""
+    """Why there is no HPA although there should be one."""
+    by_hpa: bool = False
 
 
 def scaling_findings(model: Model, scaled: Scaled | None) -> dict[str, Finding]:
@@ -84,7 +87,13 @@ def _active(scaled: Scaled | None) -> Finding:
             "DemandUnknown",
             "no gateway replica says what is asked of the model: the replicas stay as they are",
         )
-    return Finding("True", "DemandKnown", "replicas follow what is asked of the model")
+    if scaled.without_hpa:
+        says = (
+            f"there is no HorizontalPodAutoscaler, because {scaled.without_hpa}; the operator scales the model itself"
+        )
+        return Finding("True", "WithoutHPA", says)
+    by = "a HorizontalPodAutoscaler" if scaled.by_hpa else "the operator"
+    return Finding("True", "DemandKnown", f"replicas follow what is asked of the model, by {by}")
 
 
 def _limited(limit: Limit | None) -> Finding:

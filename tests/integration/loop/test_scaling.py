@@ -21,7 +21,8 @@ from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
 
-QUICK = {"idleSeconds": 3, "coldStartSeconds": 1, "scaleDownStabilizationSeconds": 2}
+OURS = {"strategy": "Capstan"}
+QUICK = {**OURS, "idleSeconds": 3, "coldStartSeconds": 1, "scaleDownStabilizationSeconds": 2}
 
 
 class World:
@@ -121,7 +122,7 @@ async def test_more_than_may_be_is_said(world: World, start_operator: Any) -> No
     """A model at `max` that is asked for more says so."""
     world.ask(inFlight=500)
     start_operator(**world.settings)
-    await world.put(scaling={"max": 2})
+    await world.put(scaling={"max": 2, **OURS})
     await world.has(2)
     await world.says("ScalingLimited", "True", "AtMax")
 
@@ -150,7 +151,7 @@ async def test_a_scaler_is_switched_on_and_off(world: World, start_operator: Any
     await world.put(replicas=3)
     await world.has(3)
     assert _owners(await world.deployment()) == {FIELD_MANAGER}
-    await world.put(scaling={"max": 4, "scaleDownStabilizationSeconds": 3600})
+    await world.put(scaling={"max": 4, "scaleDownStabilizationSeconds": 3600, **OURS})
 
     async def is_handed_over() -> bool:
         found = await world.deployment()
@@ -205,6 +206,7 @@ async def test_the_scale_subresource(world: World, start_operator: Any) -> None:
 
     await world.put(scaling={"max": 2}, replicas=1)
     await world.has(2)
+    await world.says("ScalingActive", "True", "WithoutHPA")  # nobody serves metrics for it here
     with pytest.raises(Invalid, match="the scaler says how many replicas there are"):
         await _scale(world, 3)
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.autoscaling.autoscaler import Autoscaler
+from capstan_operator.autoscaling.standing import UNKNOWN, USABLE, Standing
+from capstan_operator.desired.autoscaler import NOTHING_SAID, HpaUse, ScalerSays
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.scaling.decision import Limit
 from capstan_operator.scaling.demand import Demand
@@ -23,6 +25,7 @@ class World:
     time: datetime = datetime(2026, 5, 4, 12, tzinfo=UTC)
     woken: list[ObjectKey] = field(default_factory=list)
     events: list[tuple[str, str]] = field(default_factory=list)
+    standing: Standing = USABLE
 
     def __post_init__(self) -> None:
         self.autoscaler = self.process()
@@ -31,6 +34,7 @@ class World:
         """Give the part of a new process."""
         return Autoscaler(
             lambda _: self.demand,
+            standing=lambda: self.standing,
             wake=self.woken.append,
             record=lambda _, __, reason, note: self.events.append((reason, note)),
             now=lambda: self.time,
@@ -46,9 +50,12 @@ class World:
         return list(self.woken)
 
 
+OURS: dict[str, Any] = {"strategy": "Capstan"}
+
+
 def scaled(**scaling: Any) -> Model:
     """A model with `scaling`."""
-    return make_model(scaling={"max": 5, **scaling})
+    return make_model(scaling={"max": 5, **OURS, **scaling})
 
 
 def deployment(replicas: int, ready: int | None = None) -> Manifest:
@@ -60,9 +67,9 @@ def test_a_model_is_woken_when_another_number_is_decided() -> None:
     """Once, and an Event tells of it when it is written."""
     world = World(Demand(in_flight=100))
     world.autoscaler.tell(scaled(), deployment(1))
-    assert world.autoscaler.decided(KEY) is None
+    assert world.autoscaler.says(KEY).replicas is None
     assert world.step(3) == [KEY]
-    assert world.autoscaler.decided(KEY) == 4
+    assert world.autoscaler.says(KEY).replicas == 4
     assert world.events == []
     world.autoscaler.tell(scaled(), deployment(4))
     world.autoscaler.tell(scaled(), deployment(4))
@@ -116,12 +123,12 @@ def test_a_new_process_goes_on_from_the_status() -> None:
     assert status["scaling"]["idleSince"] == "2026-05-04T12:00:00Z"
 
     world.autoscaler = world.process()
-    again = make_model(scaling={"max": 5, **resting}, status=status)
+    again = make_model(scaling={"max": 5, **OURS, **resting}, status=status)
     world.autoscaler.tell(again, deployment(1))
     world.step(99)
-    assert world.autoscaler.decided(KEY) == 1
+    assert world.autoscaler.says(KEY).replicas == 1
     world.step(3)
-    assert world.autoscaler.decided(KEY) == 0
+    assert world.autoscaler.says(KEY).replicas == 0
     found = world.autoscaler.scaled(KEY)
     assert found
     assert found.reason == "Idle"
@@ -130,7 +137,9 @@ def test_a_new_process_goes_on_from_the_status() -> None:
 def test_a_status_that_cannot_be_read_is_as_none() -> None:
     """Somebody may have written anything into it."""
     world = World(Demand())
-    told = make_model(scaling={"max": 5}, status={"scaling": {"idleSince": "yesterday", "lastScaleTime": "2026-01-01"}})
+    told = make_model(
+        scaling={"max": 5, **OURS}, status={"scaling": {"idleSince": "yesterday", "lastScaleTime": "2026-01-01"}}
+    )
     world.autoscaler.tell(told, deployment(1))
     assert world.autoscaler.scaled(KEY) == Scaled(known=None)
 
@@ -154,7 +163,7 @@ def test_who_is_not_scaled_here_is_forgotten() -> None:
     assert world.step() == [KEY]
     world.autoscaler.keep_only([])
     assert world.step() == []
-    assert world.autoscaler.decided(KEY) is None
+    assert world.autoscaler.says(KEY).replicas is None
 
 
 def test_a_model_made_anew_begins_anew() -> None:
@@ -165,4 +174,73 @@ def test_a_model_made_anew_begins_anew() -> None:
     again = scaled()
     object.__setattr__(again, "uid", "another")
     world.autoscaler.tell(again, deployment(1))
-    assert world.autoscaler.decided(KEY) is None
+    assert world.autoscaler.says(KEY).replicas is None
+
+
+HPA: dict[str, Any] = {"strategy": "HPA"}
+
+
+def test_an_hpa_says_how_many_there_are_above_zero() -> None:
+    """To zero and from zero it is the operator, to the minimum at most."""
+    world = World(Demand(in_flight=100))
+    model = scaled(min=0, idleSeconds=20, coldStartSeconds=5, **HPA)
+    world.autoscaler.tell(model, deployment(2))
+    assert world.autoscaler.says(KEY) == NOTHING_SAID
+    assert world.step() == [KEY]
+    assert world.autoscaler.says(KEY) == ScalerSays(None, HpaUse.APPLY, 0)
+    world.demand = Demand()
+    world.step(25)
+    assert world.autoscaler.says(KEY).replicas == 0
+    world.autoscaler.tell(model, deployment(0))
+    assert world.events == [("Scaled", "0 replicas: nothing was asked for")]
+    assert world.step(5) == []
+    world.demand = Demand(waiting=100)
+    assert world.step() == [KEY]
+    assert world.autoscaler.says(KEY).replicas == 1
+    world.autoscaler.tell(model, deployment(1, ready=0))
+    assert world.autoscaler.says(KEY).replicas is None
+    assert world.step(5) == []
+
+
+def test_where_an_hpa_cannot_be_used_the_operator_scales() -> None:
+    """Where somebody else serves the API, or HPAs may not be listed; and that is told."""
+    for standing, may in ((Standing(False, "it is served by somebody else"), True), (USABLE, False)):
+        world = World(Demand(in_flight=100), standing=standing)
+        world.autoscaler.tell(scaled(**HPA), deployment(1), may_have_hpa=may)
+        world.step()
+        assert world.autoscaler.says(KEY) == ScalerSays(4, HpaUse.NONE, 1)
+        found = world.autoscaler.scaled(KEY)
+        assert found
+        assert found.without_hpa
+
+
+def test_as_long_as_it_is_not_known_what_is_there_stays() -> None:
+    """A process that has begun takes no HPA away, and one that finds out that it can be used says so."""
+    world = World(Demand(in_flight=100), standing=UNKNOWN)
+    world.autoscaler.tell(scaled(**HPA), deployment(1))
+    world.step()
+    assert world.autoscaler.says(KEY) == ScalerSays(None, HpaUse.HOLD, 1)
+    assert world.step() == []
+    world.standing = USABLE
+    assert world.step() == [KEY]
+    assert world.autoscaler.says(KEY).hpa is HpaUse.APPLY
+
+
+def test_a_schedule_is_for_the_hpa_too() -> None:
+    """Its minimum follows when one begins."""
+    world = World(Demand(in_flight=1), time=datetime(2026, 5, 4, 7, 59, 58, tzinfo=UTC))
+    schedules = [{"cron": "0 8 * * *", "min": 3}, {"cron": "0 18 * * *", "min": 1}]
+    world.autoscaler.tell(scaled(schedules=schedules, **HPA), deployment(1))
+    assert world.step() == [KEY]
+    assert world.autoscaler.says(KEY).least == 1
+    assert world.step(3) == [KEY]
+    assert world.autoscaler.says(KEY) == ScalerSays(None, HpaUse.APPLY, 3)
+
+
+def test_only_models_of_the_strategy_want_hpas() -> None:
+    """Where there is none, nobody registers an API."""
+    world = World()
+    world.autoscaler.tell(scaled(), deployment(1))
+    assert not world.autoscaler.wants_hpas
+    world.autoscaler.tell(scaled(**HPA), deployment(1))
+    assert world.autoscaler.wants_hpas

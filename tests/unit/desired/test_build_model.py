@@ -5,6 +5,7 @@ import pytest
 
 from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL, TRACK_LABEL
 from capstan_operator.api.kinds import Model
+from capstan_operator.desired.autoscaler import ScalerSays
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.naming import child_labels
 from capstan_operator.desired.pod import build_template
@@ -279,7 +280,7 @@ def test_only_a_retained_claim_has_no_owner(cache: dict[str, bool], owned: bool)
 def test_what_a_scaler_decides_is_for_the_scale_manager() -> None:
     """It is no part of the manifest, and is what decides how many may be replaced in place."""
     model = make_model(scaling={"min": 0, "max": 5})
-    desired = build_model(model, snapshot_of(model, _live(1)), SETTINGS, decided=4)
+    desired = build_model(model, snapshot_of(model, _live(1)), SETTINGS, scaler=ScalerSays(replicas=4))
     deployment = next(manifest for manifest in desired.objects if manifest["kind"] == "Deployment")
     assert ("replicas" in deployment["spec"], desired.replicas) == (False, 4)
 

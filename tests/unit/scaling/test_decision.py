@@ -72,18 +72,18 @@ def test_the_first_request_wakes_a_model_at_once() -> None:
     sleeping = {"min": 0, "max": 3, "scaleUpStabilizationSeconds": 60}
     found = World(sleeping, current=0).tell(Demand(waiting=1))
     assert (found.desired, found.reason) == (1, Reason.WOKEN)
-    assert World(sleeping, current=0).tell(Demand(arrivals=5.0), times=3).desired == 0
+    assert World(sleeping, current=0).tell(Demand(came=True), times=3).desired == 0
 
 
 def test_requests_that_were_refused_wake_a_model_too() -> None:
     """A client that waits for nothing shows as refused alone."""
     world = World({"min": 0, "max": 3}, current=0)
     assert world.tell(Demand()).desired == 0
-    assert world.tell(Demand(arrivals=0.03, rejected=0.03)).desired == 1
+    assert world.tell(Demand(came=True, was_refused=True)).desired == 1
 
 
 def test_what_was_refused_long_ago_wakes_nobody() -> None:
-    """A rate that decays says that nothing came."""
+    """A rate that decays is no request."""
     world = World({"min": 0, "max": 3}, current=0)
     for rate in (1.0, 0.967, 0.935, 0.904):
         found = world.tell(Demand(rejected=rate))
@@ -94,12 +94,9 @@ def test_a_model_goes_to_zero_after_its_time_without_any_request() -> None:
     """Any request in between begins the time anew, also one that is over before demand is told again."""
     world = World({"min": 0, "max": 3, "idleSeconds": 60, "coldStartSeconds": 10}, current=1)
     assert world.tell(Demand(), times=59).desired == 1
-    assert world.tell(Demand(arrivals=1 / 30)).desired == 1
-    rate = 1 / 30
-    for _ in range(60):
-        rate *= 0.9672
-        assert world.tell(Demand(arrivals=rate)).desired == 1
-    found = world.tell(Demand(arrivals=rate * 0.9672), times=2)
+    assert world.tell(Demand(came=True)).desired == 1
+    assert world.tell(Demand(), times=60).desired == 1
+    found = world.tell(Demand(), times=2)
     assert (found.desired, found.reason) == (0, Reason.IDLE)
 
 

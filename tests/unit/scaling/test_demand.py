@@ -1,7 +1,11 @@
 """What all gateways say, added up."""
 
+from typing import Any
+
+import pytest
+
 from capstan_contract.demand import ModelDemand, QueueState
-from capstan_operator.scaling.demand import Demand, add_up, has_come
+from capstan_operator.scaling.demand import Demand, add_up
 
 
 def test_what_replicas_say_of_themselves_is_added_up() -> None:
@@ -10,14 +14,13 @@ def test_what_replicas_say_of_themselves_is_added_up() -> None:
         inFlight=3,
         waiting=2,
         oldestWaitSeconds=4,
-        arrivalsPerSecond=1.5,
         rejectedPerSecond=0.5,
         tokensPerSecond=100,
         firstTokenP95Seconds=0.4,
     )
-    two = ModelDemand(inFlight=1, waiting=1, oldestWaitSeconds=9, arrivalsPerSecond=0.5, tokensPerSecond=50)
-    assert add_up([one, two]) == Demand(
-        in_flight=4, waiting=3, oldest_wait=9, arrivals=2.0, rejected=0.5, tokens=150, first_token=0.4, complete=True
+    two = ModelDemand(inFlight=1, waiting=1, oldestWaitSeconds=9, tokensPerSecond=50)
+    assert _add_up(one, two) == Demand(
+        in_flight=4, waiting=3, oldest_wait=9, rejected=0.5, tokens=150, first_token=0.4, complete=True
     )
 
 
@@ -25,27 +28,54 @@ def test_a_queue_that_all_share_counts_once() -> None:
     """The youngest that is said of it, and never less than what replicas say that they wait for."""
     old = ModelDemand(waiting=1, queue=QueueState(waiting=50, running=9, ageSeconds=3))
     new = ModelDemand(waiting=1, queue=QueueState(waiting=7, running=2, oldestWaitSeconds=6, ageSeconds=0.5))
-    found = add_up([old, new])
+    found = _add_up(old, new)
     assert found
     assert (found.waiting, found.in_flight, found.oldest_wait) == (7, 2, 6)
-    more = add_up([ModelDemand(waiting=5, queue=QueueState(waiting=1))])
+    more = _add_up(ModelDemand(waiting=5, queue=QueueState(waiting=1)))
     assert more
     assert more.waiting == 5
 
 
 def test_silence_is_not_zero() -> None:
     """With one replica silent what is said is too little, with all silent nothing is known."""
-    assert add_up([None, None]) is None
+    assert _add_up(None, None) is None
     assert add_up([]) is None
-    found = add_up([ModelDemand(inFlight=1), None])
+    found = _add_up(ModelDemand(inFlight=1), None)
     assert found
     assert not found.complete
 
 
-def test_a_rate_that_only_decays_says_that_nothing_came() -> None:
-    """Over 30 s a rate falls to a third; a single request in the meantime shows."""
-    assert not has_come(0.0, 0.0, 1.0)
-    assert not has_come(1.0 * 0.9672, 1.0, 1.0)
-    assert not has_come(0.3679, 1.0, 30.0)
-    assert has_come(0.9672 + 1 / 30, 1.0, 1.0)
-    assert has_come(1 / 30, 0.0, 1.0)
+@pytest.mark.parametrize(
+    ("before", "now", "came"),
+    [
+        ({"arrived": 5}, {"arrived": 5}, False),
+        ({"arrived": 5}, {"arrived": 6}, True),
+        ({"arrived": 5}, {"arrived": 1}, False),
+        ({"arrived": 5, "arrivalsPerSecond": 0.1}, {"arrived": 5, "arrivalsPerSecond": 0.2}, False),
+        ({"arrivalsPerSecond": 1.0}, {"arrivalsPerSecond": 1.0}, False),
+        ({"arrivalsPerSecond": 1.0}, {"arrivalsPerSecond": 0.9}, False),
+        ({"arrivalsPerSecond": 0.0}, {"arrivalsPerSecond": 0.03}, True),
+        (None, {"arrived": 7}, False),
+        ({"arrived": 5}, None, False),
+    ],
+)
+def test_whether_a_request_came_in_between(
+    before: dict[str, Any] | None, now: dict[str, Any] | None, came: bool
+) -> None:
+    """By what each replica has counted, and by rates of a release that does not say that; one that begins anew, or was
+    not known, says nothing of what came. The same holds of those that were refused."""
+    for first, second in (("arrived", "arrivals"), ("rejected", "rejected")):
+
+        def made(said: dict[str, Any] | None, first: str = first, second: str = second) -> ModelDemand | None:
+            if said is None:
+                return None
+            words = {"arrived": first, "arrivalsPerSecond": f"{second}PerSecond"}
+            return ModelDemand(**{words[key]: value for key, value in said.items()})
+
+        found = add_up([(made(now), made(before)), (ModelDemand(), ModelDemand())])
+        assert found
+        assert (found.came if first == "arrived" else found.was_refused) is came
+
+
+def _add_up(*said: ModelDemand | None) -> Demand | None:
+    return add_up([(one, None) for one in said])

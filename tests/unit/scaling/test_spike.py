@@ -3,9 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from math import exp
 
-from capstan_contract.demand import DEMAND_SECONDS
 from capstan_operator.api.scaling import Scaling
 from capstan_operator.scaling.decision import Now, Scaler
 from capstan_operator.scaling.demand import Demand
@@ -29,7 +27,6 @@ class Engines:
     starting: list[int] = field(default_factory=list)
     """When each is ready."""
     ready: int = 0
-    rate: float = 0.0
     scaler: Scaler = field(default_factory=Scaler)
     desired: list[int] = field(default_factory=list)
     waits: list[int] = field(default_factory=list)
@@ -48,12 +45,11 @@ class Engines:
         while self.waiting and len(self.running) < self.ready * PLACES:
             self.waits.append(self.second - self.waiting.popleft())
             self.running.append(self.second + SERVICE)
-        self.rate = self.rate * exp(-1 / DEMAND_SECONDS) + per_second / DEMAND_SECONDS
         demand = Demand(
             in_flight=len(self.running),
             waiting=len(self.waiting),
             oldest_wait=self.second - self.waiting[0] if self.waiting else 0,
-            arrivals=self.rate,
+            came=per_second > 0,
         )
         now = Now(
             datetime(2026, 5, 4, tzinfo=UTC) + timedelta(seconds=self.second), self.second, self.current, self.ready

@@ -1,0 +1,8 @@
+"""external.metrics.k8s.io, served by every replica of the operator: what an HPA asks how many replicas are asked for.
+
+authority.py     an authority of our own, and certificates of it
+front_proxy.py   who may call: the API server, by the certificate of its front proxy
+loads.py         how many replicas are asked for, of the models that are asked about
+server.py        the API, by TLS
+registration.py  its APIService, made while a model needs it, by the process that leads
+"""
