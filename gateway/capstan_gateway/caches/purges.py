@@ -13,6 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from itertools import islice
 from typing import Final, NamedTuple
 
 from capstan_gateway.caches.key import model_of, partition_of, tenant_of
@@ -73,11 +74,12 @@ class Marks:
         self._entries: OrderedDict[str, int] = OrderedDict()
         self._models: OrderedDict[str, int] = OrderedDict()
         self.tenants: OrderedDict[str, int] = OrderedDict()
-        """By name: until when what was made is purged, in milliseconds of Unix."""
+        """By name: until when what was made is purged, in milliseconds of Unix; the one that was noted last is last."""
+        self.notes_of_tenants = 0
+        """How often one of them was noted."""
         self._all = 0
         self.latest = 0
         """Nothing that was made later is purged."""
-        self.changes = 0
 
     def __len__(self) -> int:
         return len(self._entries) + len(self._models) + len(self.tenants) + bool(self._all)
@@ -87,7 +89,7 @@ class Marks:
         if until_ms <= self.until(purge):
             return False
         self.latest = max(self.latest, until_ms)
-        self.changes += 1
+        self.notes_of_tenants += purge.what is What.TENANT
         if purge.what is What.ALL:
             self._all = until_ms
             return True
@@ -115,7 +117,6 @@ class Marks:
         for marks in (self._entries, self._models, self.tenants):
             while marks and next(iter(marks.values())) < now_ms - KEPT_MS:
                 marks.popitem(last=False)
-                self.changes += 1
 
     def covers(self, key: CacheKey, tenant_until: int, created_ms: int) -> bool:
         """Whether an entry is purged; `tenant_until` is that of its tenant, 0 where it has none."""
@@ -134,8 +135,11 @@ class Covers:
         """Make it. `secret` gives what the policy's partitions are digested with just now."""
         self._marks: Final = marks
         self._secret: Final = secret
-        self._tenants: dict[str, int] = {}
-        self._of: tuple[int, bytes] = -1, b""
+        self._tenants: OrderedDict[str, int] = OrderedDict()
+        """What the marks have of tenants, by their partitions, in the same order."""
+        self._digested = b""
+        """The secret of these partitions."""
+        self._heard = 0
 
     def __call__(self, key: CacheKey, created_ms: int) -> bool:
         """Whether an entry that was made then is purged."""
@@ -145,13 +149,24 @@ class Covers:
         return marks.covers(key, self._tenant_until(key), created_ms)
 
     def _tenant_until(self, key: CacheKey) -> int:
-        of = self._marks.changes, self._secret()
-        if of != self._of:
-            self._of = of
-            self._tenants = {
-                partition_of(tenant=name, user=None, secret=of[1]): until for name, until in self._marks.tenants.items()
-            }
+        marks, secret = self._marks, self._secret()
+        if secret != self._digested:
+            self._digested, self._heard = secret, 0
+            self._tenants.clear()
+        if marks.notes_of_tenants != self._heard:
+            self._hear(marks.notes_of_tenants - self._heard)
+        # NB: those that the marks have forgotten were the first ones there, too.
+        while len(self._tenants) > len(marks.tenants):
+            self._tenants.popitem(last=False)
         return self._tenants.get(tenant_of(key.partition), 0)
+
+    def _hear(self, notes: int) -> None:
+        """Take in the last so many: a digest of each tenant takes some 10 microseconds, and there may be thousands."""
+        self._heard = self._marks.notes_of_tenants
+        for name in reversed(tuple(islice(reversed(self._marks.tenants), notes))):
+            partition = partition_of(tenant=name, user=None, secret=self._digested)
+            self._tenants[partition] = self._marks.tenants[name]
+            self._tenants.move_to_end(partition)
 
 
 def is_about(purge: Purge, key: CacheKey, secret: bytes) -> bool:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_contract.caches import MOST_TTL_SECONDS
+from capstan_gateway.caches import purges
 from capstan_gateway.caches.key import model_of, partition_of
 from capstan_gateway.caches.port import CacheKey
 from capstan_gateway.caches.purges import Covers, Marks, Purge, What, is_about, read_key, read_purge
@@ -38,6 +39,50 @@ def test_an_entry_is_covered_when_something_about_it_came_later(
         covers(key, created)
     expected = any(created <= at and is_about(purge, key, SECRET) for purge, at in purges)
     assert covers(key, created) is expected
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.booleans(), st.booleans()), max_size=30))
+def test_who_has_heard_all_along_says_what_who_has_just_come_says(steps: list[tuple[str, bool, bool]]) -> None:
+    """Of each tenant, in whatever order they are purged, forgotten beyond the bound and asked for; with a new secret,
+    too."""
+    secret = [b"1" * 32]
+    marks = Marks(most=3)
+    covers = Covers(marks, lambda: secret[0])
+
+    def said(by: Covers) -> list[bool]:
+        partitions = [partition_of(tenant=name, user=None, secret=secret[0]) for name in "abcdef"]
+        return [by(CacheKey(one, "m", b"d" * 32), created) for one in partitions for created in (1, len(steps))]
+
+    for at, (name, looks, renews) in enumerate(steps):
+        marks.note(Purge(What.TENANT, name), at + 1)
+        if renews:
+            secret[0] = bytes([at]) * 32
+        if looks:
+            said(covers)
+    assert said(covers) == said(Covers(marks, lambda: secret[0]))
+
+
+def test_a_purge_has_its_own_tenant_digested_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of an entry has none digested anew, however many tenants are purged, and one of a tenant this one."""
+    digested: list[str] = []
+
+    def digest(*, tenant: str, user: str | None, secret: bytes) -> str:
+        digested.append(tenant)
+        return partition_of(tenant=tenant, user=user, secret=secret)
+
+    monkeypatch.setattr(purges, "partition_of", digest)
+    marks, key = Marks(), CacheKey("p" * 32, "m" * 16, b"d" * 32)
+    covers = Covers(marks, lambda: SECRET)
+    for number in range(20):
+        marks.note(Purge(What.TENANT, f"t{number}"), 10)
+    assert not covers(key, 5)
+    digested.clear()
+    marks.note(Purge(What.ENTRY, key.text), 20)
+    assert covers(key, 15)
+    assert digested == []
+    marks.note(Purge(What.TENANT, "t3"), 30)
+    assert not covers(key, 25)
+    assert digested == ["t3"]
 
 
 @given(PURGES)
