@@ -33,6 +33,21 @@ class DeafLink(RedisLink):
         return reply
 
 
+class MuteLink(RedisLink):
+    """No post comes to Redis when it is said first."""
+
+    lost = 0
+
+    async def run(self, call: Call) -> Any:
+        if call.script == scripts.POST and call.arguments != self._last:
+            self._last = call.arguments
+            self.lost += 1
+            raise QueueAway("it was lost on its way")
+        return await super().run(call)
+
+    _last: object = None
+
+
 def _lose(gateway: QueueGateway, worker: str) -> None:
     """Let a worker's leases be over: streams know no other clock than Redis' own."""
     key = f"{gateway.calls.prefix}work:1"
@@ -56,6 +71,43 @@ async def test_no_piece_is_given_twice_when_replies_are_lost(server: RedisServer
         (answer,) = await gateway.done(one)
     assert (answer.body, answer.ends) == (b"0,1,2,3,4,5,6,7,8,9,", ["end"])
     assert link.calls >= 10
+
+
+async def test_what_was_not_heard_is_said_again(server: RedisServer, gateway: QueueGateway) -> None:
+    """Also the end, behind which nothing comes that would take it along."""
+    engine = ScriptedEngine()
+    link = MuteLink(server.url, seconds=2.0)
+    async with consumer(server.url, engine, link=link):
+        one = gateway.ask()
+        await eventually(lambda: engine.has(one), every=0.01)
+        engine.give(one, b"x")
+        await gateway.begun(one)
+        engine.give(one, None)
+        (answer,) = await gateway.done(one)
+    assert (answer.body, answer.ends) == (b"x", ["end"])
+    assert link.lost >= 2
+
+
+async def test_a_reader_that_goes_on_is_noticed_although_nobody_hears_of_it(
+    server: RedisServer, gateway: QueueGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tells the worker so may be lost with a connection: it tries now and then by itself."""
+    monkeypatch.setattr("capstan_worker.queue.consumer.RENEW_SECONDS", 0.05)
+    engine = ScriptedEngine()
+    async with consumer(server.url, engine):
+        one = gateway.ask()
+        await eventually(lambda: engine.has(one), every=0.01)
+        engine.give(one, *[os.urandom(200_000) for _ in range(20)], None)
+        entry = f"{gateway.calls.prefix}entry:{one}"
+
+        def goes_on_in_silence() -> bool:
+            gateway.read(acknowledge=False)
+            if gateway.client.hdel(entry, "z"):
+                gateway.client.hset(entry, "u", 0)  # as ACK does, and what it tells is lost
+            return gateway.answers[one].done
+
+        await eventually(goes_on_in_silence, every=0.02)
+    assert gateway.answers[one].ends == ["end"]
 
 
 async def test_what_a_lost_lease_has_given_away_is_not_answered_twice(
