@@ -256,11 +256,11 @@ async def test_a_cancel_of_queued_work_reaches_vllm(engines: Engines):
     with engines.redis.client() as redis:
         queue = QueueGateway(redis, "test/tiny")
         before = engines.chat.metric(generated)
-        one = queue.chat("count", model="tiny", more={"max_tokens": 1900, "ignore_eos": True})
-        await queue.begun(one)
-        await eventually(lambda: engines.chat.metric(running) == 1, what="vLLM's work")
+        one = queue.chat("count", model="tiny", stream=False, more={"max_tokens": 1900, "ignore_eos": True})
+        await eventually(lambda: engines.chat.metric(generated) > before, what="vLLM's work")
         queue.cancel(one)
-        await eventually(lambda: engines.chat.metric(running) == 0, what="vLLM's stop")
         await eventually(lambda: engines.chat.metric("capstan_worker_queue_in_flight") == 0, what="the worker's end")
-        assert engines.chat.metric(generated) - before < 1900
+        await eventually(lambda: engines.chat.metric(running) == 0, what="vLLM's end")
+        queue.read()
         assert not queue.answers[one].ends
+        assert engines.chat.metric(generated) - before < 1900

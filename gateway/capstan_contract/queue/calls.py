@@ -167,6 +167,11 @@ class Queue:
         """Take entries of classes down to the least urgent one. `read_taken` reads the reply."""
         return self._call(scripts.TAKE, worker, most, int(lowest))
 
+    def has(self, worker: str) -> Call:
+        """Ask what a worker has, as far as Redis knows. `read_ids` reads the reply. After a `take` whose reply was lost
+        it is more than the worker knows."""
+        return self._call(scripts.HAS, worker)
+
     def post(self, worker: str, pieces: Iterable[Post]) -> Call:
         """Post pieces of answers, in their order. `read_posted` reads the reply. It may be said again where that is
         not known: no piece is given twice."""

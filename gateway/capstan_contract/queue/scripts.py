@@ -265,6 +265,24 @@ return given
 milliseconds to its deadline, milliseconds that it has waited, what is asked, body. What nobody wants any more, or is
 too late, is dropped, and its gateway told."""
 
+HAS: Final = (
+    _COMMON
+    + """
+local worker, ids = ARGV[2], {}
+for class = 0, CLASSES - 1 do
+  if redis.call('EXISTS', work(class)) == 1 then
+    for _, one in ipairs(redis.call('XPENDING', work(class), GROUP, '-', '+', 10000, worker)) do
+      local found = redis.call('XRANGE', work(class), one[1], one[1])[1]
+      local id = found and found[2][2]
+      if id and redis.call('HGET', entry(id), 'p') == one[1] then ids[#ids + 1] = id end
+    end
+  end
+end
+return ids
+"""
+)
+"""ARGV: prefix, worker. Gives the ids of the entries that it has."""
+
 POST: Final = (
     _COMMON
     + f"""

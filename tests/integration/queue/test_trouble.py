@@ -33,6 +33,19 @@ class DeafLink(RedisLink):
         return reply
 
 
+class DeafToTakes(RedisLink):
+    """Redis hears every TAKE, and the first replies with entries are lost."""
+
+    lost = 0
+
+    async def run(self, call: Call) -> Any:
+        reply = await super().run(call)
+        if call.script == scripts.TAKE and reply and self.lost < 3:
+            self.lost += 1
+            raise QueueAway("the reply was lost")
+        return reply
+
+
 class MuteLink(RedisLink):
     """No post comes to Redis when it is said first."""
 
@@ -71,6 +84,15 @@ async def test_no_piece_is_given_twice_when_replies_are_lost(server: RedisServer
         (answer,) = await gateway.done(one)
     assert (answer.body, answer.ends) == (b"0,1,2,3,4,5,6,7,8,9,", ["end"])
     assert link.calls >= 10
+
+
+async def test_what_a_lost_reply_has_brought_waits_again(server: RedisServer, gateway: QueueGateway) -> None:
+    """It counts no loss, however often that happens, and nobody waits until a lease is over."""
+    engine = ScriptedEngine(at_once=b"x")
+    link = DeafToTakes(server.url, seconds=2.0)
+    async with consumer(server.url, engine, link=link):
+        (answer,) = await gateway.done(gateway.ask(), seconds=8)
+    assert (answer.ends, answer.attempts, link.lost) == (["end"], {4}, 3)
 
 
 async def test_what_was_not_heard_is_said_again(server: RedisServer, gateway: QueueGateway) -> None:

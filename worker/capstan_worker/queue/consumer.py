@@ -69,7 +69,7 @@ class Consumer:
         self._bodies = 0
         working = Working(
             start=self._start, running=lambda: len(self._works), laden=self._is_laden, hung=lambda: self.hung,
-            is_ready=self._renew_now.set,
+            has=lambda: set(self._outbox.ids), is_ready=self._renew_now.set,
         )  # fmt: skip
         self._intake = Intake(
             engine, link, meter, self._calls, name, working, spare_percent=spare_percent, rng=self._rng

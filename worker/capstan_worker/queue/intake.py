@@ -5,12 +5,12 @@ heard and cannot take. Nothing waits unseen: after each end it takes again, and 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from capstan_contract.queue.calls import Queue, Taken, read_taken
+from capstan_contract.queue.calls import Queue, Taken, read_ids, read_taken
 from capstan_contract.queue.names import PriorityClass, bell_key
 from capstan_worker.engine.port import Engine
 from capstan_worker.errors import EngineError
@@ -39,6 +39,8 @@ class Working:
     """Whether so much is in memory that nothing may be taken."""
     hung: Callable[[], bool]
     """Whether the engine hangs."""
+    has: Callable[[], Collection[str]]
+    """The entries that it knows of."""
     is_ready: Callable[[], None]
     """Hears that the engine has said that it is ready."""
 
@@ -64,6 +66,8 @@ class Intake:
         self._open = asyncio.Event()
         """Whether the bell is listened to."""
         self._heard = False
+        self._unsure = False
+        """Whether a reply was lost that may have brought entries."""
         self._again_at: float | None = None
         self._not_before = 0.0
         self._rests = Pause(AGAIN_SECONDS, LONGEST_REST_SECONDS, rng)
@@ -126,6 +130,8 @@ class Intake:
 
     async def _take_all(self) -> int:
         """Take what there is room for; give how many more, also of the least urgent class, could be taken."""
+        if self._unsure:
+            await self._return_unknown()
         self.room = await self._free()
         while self.room > 0 and await self._take(self.room, PriorityClass.LOW):
             pass
@@ -140,11 +146,21 @@ class Intake:
     async def _take(self, room: int, lowest: PriorityClass) -> bool:
         """Take some; say whether there may be more."""
         most = min(room, MOST_TAKEN)
+        self._unsure = True
         taken = read_taken(await self._link.run(self._calls.take(self._name, most=most, lowest=lowest)))
+        self._unsure = False
         self.room -= len(taken)
         for one in taken:
             await self._working.start(one)
         return len(taken) == most and not self._leaving and not self._working.laden()
+
+    async def _return_unknown(self) -> None:
+        """Give back what a lost reply has brought: when its lease ended it would count as a loss."""
+        known = self._working.has()
+        unknown = [one for one in read_ids(await self._link.run(self._calls.has(self._name))) if one not in known]
+        if unknown:
+            await self._link.run(self._calls.give_back(self._name, unknown, crashed=False))
+        self._unsure = False
 
     async def _free(self) -> int:
         now = asyncio.get_running_loop().time()
