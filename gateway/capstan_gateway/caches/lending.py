@@ -7,7 +7,7 @@ from capstan_gateway.memory import Loan, MemoryBudget
 
 PART: Final = 4
 """All caches together have one part in so many of the budget at most, whatever their policies say."""
-LOANS: Final = 16
+LOANS: Final = 64
 """In how many pieces a cache is given back."""
 RANK: Final = -1.0
 """Before anything else that is lent: whoever asks again has only waited for a model again."""

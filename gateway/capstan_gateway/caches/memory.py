@@ -87,7 +87,7 @@ class MemoryEntries:
         self._purged: Final = purged
         self._tenants: OrderedDict[str, _Tenant] = OrderedDict()
         """Those that have entries, in the order in which they are looked at next."""
-        self._ranks: list[dict[str, None]] = [{}]
+        self._ranks: list[OrderedDict[str, None]] = [OrderedDict()]
         """Their names by the number of bits of their charges; the last is not empty, or is the only one."""
         self._count = 0
         self._bytes = 0
@@ -171,12 +171,17 @@ class MemoryEntries:
                 if looked % SLICE == 0:
                     yield
 
-    def close(self) -> None:
-        """Forget all entries, and keep none any more: the policy is gone, or is another one now."""
-        self._closed = True
-        for tenant in tuple(self._tenants.values()):
-            for key in tuple(tenant.entries):
-                self.drop(key)
+    def close(self) -> Iterator[None]:
+        """Forget all entries, and keep none any more: the policy is gone, or is another one now.
+
+        That is done when it returns. To let go of the memory takes longer: whoever goes through what it gives does
+        that, a slice at a time.
+        """
+        going = self._tenants
+        self._account.give_back(self._bytes)
+        self._tenants, self._ranks = OrderedDict(), [OrderedDict()]
+        self._count, self._bytes, self._closed = 0, 0, True
+        return _let_go(going)
 
     # --- who has how much ---------------------------------------------------------------------------------------------
 
@@ -215,7 +220,7 @@ class MemoryEntries:
         ranks = self._ranks
         ranks[before].pop(whose, None)
         if after:
-            ranks.extend({} for _ in range(len(ranks), after + 1))
+            ranks.extend(OrderedDict() for _ in range(len(ranks), after + 1))
             ranks[after][whose] = None
         while len(ranks) > 1 and not ranks[-1]:
             ranks.pop()
@@ -247,3 +252,14 @@ class MemoryEntries:
         now = self._now_ms()
         for key in [key for key, entry in islice(tenant.entries.items(), _LOOKED_AT) if entry.expires_ms <= now]:
             self.drop(key)
+
+
+def _let_go(tenants: OrderedDict[str, _Tenant]) -> Iterator[None]:
+    count = 0
+    while tenants:
+        _, tenant = tenants.popitem()
+        while tenant.entries:
+            tenant.entries.popitem()
+            count += 1
+            if count % SLICE == 0:
+                yield

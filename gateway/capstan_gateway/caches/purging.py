@@ -10,6 +10,7 @@ as soon as Redis is back.
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -66,7 +67,7 @@ class Purges(OwnPurges):
         self._since = 0
         self._known = False
         self._pending: dict[Purge, None] = {}
-        self._sweeps: dict[Purge, None] = {}
+        self._sweeps: OrderedDict[Purge, None] = OrderedDict()
         self._wanted = asyncio.Event()
         self._work = asyncio.Event()
         self._sweep_soon = asyncio.Event()
@@ -173,8 +174,7 @@ class Purges(OwnPurges):
             await self._sweep_soon.wait()
             self._sweep_soon.clear()
             while self._sweeps:
-                purge = next(iter(self._sweeps))
-                del self._sweeps[purge]
+                purge, _ = self._sweeps.popitem(last=False)
                 try:
                     deleted = await self._sweep(links, purge)
                 except StoreDown:

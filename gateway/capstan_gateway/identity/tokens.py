@@ -3,6 +3,7 @@
 A token is checked once, and then found by its hash until it expires. Other keys of an issuer, and all is checked anew.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -55,7 +56,7 @@ class Tokens:
         self._wall = wall
         self._most = most
         # By hashes: whoever reads our memory finds no token in it.
-        self._known: dict[bytes, tuple[Principal, float]] = {}
+        self._known: OrderedDict[bytes, tuple[Principal, float]] = OrderedDict()
         for issuer in issuers:
             issuer.on_changed = self._known.clear
 
@@ -101,5 +102,5 @@ class Tokens:
 
     def _remember(self, token: bytes, principal: Principal, until: float) -> None:
         while len(self._known) >= self._most:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         self._known[blake2b(token, digest_size=_DIGEST_BYTES).digest()] = principal, until

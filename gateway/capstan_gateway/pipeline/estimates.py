@@ -9,6 +9,7 @@
 It is one answer's worth. Whoever reserves by it settles to what was used.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -34,7 +35,7 @@ class MeanOutputs:
 
     def __init__(self, limit: int = MAX_MODELS) -> None:
         self._limit = limit
-        self._means: dict[str, int] = {}
+        self._means: OrderedDict[str, int] = OrderedDict()
         """Scaled, so that the average of small numbers moves."""
 
     def observe(self, model_id: str, tokens: int) -> None:
@@ -43,7 +44,7 @@ class MeanOutputs:
         scaled = tokens * NEWEST_SHARE
         self._means[model_id] = scaled if before is None else before + tokens - before // NEWEST_SHARE
         if len(self._means) > self._limit:
-            del self._means[next(iter(self._means))]
+            self._means.popitem(last=False)
 
     def of(self, model_id: str) -> int:
         """Give the mean, at least 1; of a model that was not measured yet the usual length."""
@@ -53,7 +54,7 @@ class MeanOutputs:
     def retain(self, model_ids: Iterable[str]) -> None:
         """Forget every other model."""
         kept = frozenset(model_ids)
-        self._means = {name: mean for name, mean in self._means.items() if name in kept}
+        self._means = OrderedDict((name, mean) for name, mean in self._means.items() if name in kept)
 
 
 def asked_tokens(request: Request, model: ServedModel | None = None) -> int:

@@ -14,6 +14,7 @@ import asyncio
 import os
 import secrets
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -93,7 +94,7 @@ class Prompts:
         self._threads = Threads("prompt-blocks", workers=min(MOST_THREADS, os.cpu_count() or 1))
         self._flights: dict[tuple[bytes, bytes], asyncio.Task[None]] = {}
         """By the prompt's last name: who is at work."""
-        self._late: dict[str, tuple[int, float]] = {}
+        self._late: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """Models whose engines were late: how often in a row, and until when they are not asked."""
         self._asking = 0
 
@@ -246,7 +247,7 @@ class Prompts:
         late = self._late.pop(model_id, (0, 0.0))[0] + times
         self._late[model_id] = late, self._clock() + PAUSE_SECONDS if late >= MOST_LATE else 0.0
         if len(self._late) > MOST_LATE_MODELS:
-            del self._late[next(iter(self._late))]
+            self._late.popitem(last=False)
 
     async def _names(self, ask: Ask, model: ServedModel, size: int, counter: PromptCounter | None) -> list[bytes]:
         who = f"{model.id} {model.upstream_name} {'' if counter is None else counter.version}"

@@ -8,6 +8,7 @@ cancel     with the next flush, which is at once; what Redis did not hear is sai
 import asyncio
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from itertools import islice
@@ -73,7 +74,7 @@ class Line:
         self._count = count
         self._loop = asyncio.get_running_loop()
         self._passed: dict[str, int] = {}
-        self._cancels: dict[str, None] = {}
+        self._cancels: OrderedDict[str, None] = OrderedDict()
         self._flushing: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -130,7 +131,7 @@ class Line:
         """Nobody wants this one any more."""
         self._cancels[entry_id] = None
         if len(self._cancels) > MOST_CANCELS:
-            del self._cancels[next(iter(self._cancels))]
+            self._cancels.popitem(last=False)
         self._flush_in(0.0)
 
     def drop(self, entry: Entry, *, refused: bool = False) -> None:

@@ -10,6 +10,7 @@ prompts that come together would go to as many endpoints as there are, and each 
 Pure, and bounded: by what a worker may tell, and by who connects to no more of them than there is room for.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,8 @@ SOON_SECONDS: Final = 2.0
 """How long a prompt counts as held where it was sent. By then the worker has told it, or the engine has not begun."""
 MOST_SOON: Final = 16_384
 """Blocks of one endpoint that count so; those that were sent longest ago no longer do."""
+
+FORGOTTEN_AT_ONCE: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class _Told:
         self.left = head.snapshot
         """Names of the snapshot that are still to come."""
         self.blocks: set[int] = set()
-        self.soon: dict[int, float] = {}
+        self.soon: OrderedDict[int, float] = OrderedDict()
         """What was sent there and is not told yet, and until when it counts; the oldest first."""
 
     def leading(self, names: Sequence[int], now: float) -> int:
@@ -155,5 +158,10 @@ class HeldBlocks:
             if name not in told.blocks:
                 soon.pop(name, None)
                 soon[name] = until
-        while soon and (len(soon) > MOST_SOON or soon[next(iter(soon))] <= now):
-            del soon[next(iter(soon))]
+        while len(soon) > MOST_SOON:
+            soon.popitem(last=False)
+        # The rest of those that are over goes with the next ones: a request waits for this.
+        for _ in range(min(FORGOTTEN_AT_ONCE, len(soon))):
+            if next(iter(soon.values())) > now:
+                break
+            soon.popitem(last=False)

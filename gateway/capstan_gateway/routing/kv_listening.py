@@ -41,8 +41,9 @@ CONNECT_SECONDS: Final = 5.0
 FIRST_PAUSE_SECONDS: Final = 0.5
 MOST_PAUSE_SECONDS: Final = 30.0
 OK: Final = 200
-LARGE_LINE: Final = 8192
-"""Behind a line of so many bytes others have their turn: to take one in is up to a millisecond of work."""
+AT_ONCE_BYTES: Final = 8192
+AT_ONCE_LINES: Final = 64
+"""Behind so many bytes or lines others have their turn: to take them in is up to a millisecond of work."""
 _HEADERS: Final = ((b"accept", KV_EVENTS_TYPE.encode()),)
 
 
@@ -166,13 +167,16 @@ class KVListening:
                 head = read_head(await anext(lines, b""))
                 self._make_room(head.snapshot)
                 held.begin(id_, head)
+                size = count = 0
                 async for line in lines:
                     change = read_change(line)
                     self._make_room(len(change.stored))
                     more = held.apply(id_, change)
                     known += more
                     self._blocks += more
-                    if len(line) > LARGE_LINE:
+                    size, count = size + len(line), count + 1
+                    if size >= AT_ONCE_BYTES or count >= AT_ONCE_LINES:
+                        size = count = 0
                         await asyncio.sleep(0)
         finally:
             response.abort()

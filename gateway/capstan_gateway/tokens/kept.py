@@ -6,6 +6,7 @@ how the prompt begins, but for the last of them, which templates put behind the 
 
 import sys
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -40,7 +41,7 @@ class KeptTokens:
         self._clock = clock
         self._most_bytes = most_bytes
         self._seconds = seconds
-        self._kept: dict[bytes, tuple[array[int], float]] = {}
+        self._kept: OrderedDict[bytes, tuple[array[int], float]] = OrderedDict()
         self.bytes = 0
         """What they take."""
 

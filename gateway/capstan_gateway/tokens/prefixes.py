@@ -8,6 +8,7 @@ What an earlier name tells is no part of the count: a template may drop thoughts
 front of the last one. It makes the better estimate: only what came since is estimated.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -71,7 +72,7 @@ class PromptCounts:
         self._clock = clock
         self._most = most
         self._seconds = seconds
-        self._counts: dict[bytes, tuple[int, float]] = {}
+        self._counts: OrderedDict[bytes, tuple[int, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._counts)
@@ -82,7 +83,7 @@ class PromptCounts:
         counts.pop(name, None)
         counts[name] = tokens, self._clock() + self._seconds
         if len(counts) > self._most:
-            del counts[next(iter(counts))]
+            counts.popitem(last=False)
 
     def find(self, names: Sequence[bytes]) -> Known | None:
         """Give the count of the longest beginning that has one."""

@@ -10,6 +10,7 @@ with half of its margin: what is reserved too low is taken all the same when the
 numbers; a ratio is in parts of 1024.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
@@ -37,7 +38,7 @@ class PromptRatios:
 
     def __init__(self, limit: int = MAX_MODELS) -> None:
         self._limit = limit
-        self._known: dict[str, list[int]] = {}
+        self._known: OrderedDict[str, list[int]] = OrderedDict()
         """The mean, the deviation, the number of prompts, and of those that might have been told since. Both averages
         are scaled by their share, so that small differences move them."""
         self._factors: dict[str, int] = {}
@@ -76,8 +77,7 @@ class PromptRatios:
     def _begin(self, model_id: str, ratio: int) -> None:
         self._known[model_id] = [ratio * _MEAN_SHARE, 0, 1, 0]
         if len(self._known) > self._limit:
-            oldest = next(iter(self._known))
-            del self._known[oldest]
+            oldest, _ = self._known.popitem(last=False)
             self._factors.pop(oldest, None)
 
     def corrected(self, model_id: str, estimate: int) -> int:
@@ -101,7 +101,7 @@ class PromptRatios:
     def retain(self, model_ids: Iterable[str]) -> None:
         """Forget every other model."""
         kept = frozenset(model_ids)
-        self._known = {name: known for name, known in self._known.items() if name in kept}
+        self._known = OrderedDict((name, known) for name, known in self._known.items() if name in kept)
         self._factors = {name: factor for name, factor in self._factors.items() if name in kept}
 
     def __len__(self) -> int:

@@ -222,3 +222,45 @@ async def test_nobody_is_heard_where_nothing_may_be_known() -> None:
     """With a bound of 0 blocks nothing is paid."""
     async with heard(says(HEAD, chunk(told(1))), most_blocks=0) as world:
         assert world.set.held is None
+
+
+async def test_a_model_that_is_without_events_for_a_moment_is_heard_again() -> None:
+    """A config that takes events from a model, and one that gives them back, within one look: it is heard anew."""
+
+    async def tell(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HEAD + chunk(told(1, 2)))
+        await peer.gone()
+
+    async with heard(tell) as world:
+        await world.knows(2)
+        world.listening.want([])
+        world.listening.want([world.set])
+        await world.knows(2)
+
+
+async def test_others_have_their_turns_while_a_worker_tells_much() -> None:
+    """However many lines come in one piece, the loop is given up behind so many of them."""
+    lines = 100 * kv_listening.AT_ONCE_LINES
+
+    async def tell(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HEAD + chunk(told()) + chunk(BEAT * lines + changed(stored=[1])))
+        await peer.gone()
+
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with heard(tell) as world:
+        counting = asyncio.create_task(count())
+        try:
+            await world.knows(1)
+        finally:
+            counting.cancel()
+            await asyncio.gather(counting, return_exceptions=True)
+    assert turns >= 100

@@ -6,7 +6,8 @@ is there.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -58,7 +59,7 @@ class Reader:
             self._stored[name] = None
         self.changed.set()
 
-    def remove(self, name: int, there: dict[int, None]) -> None:
+    def remove(self, name: int, there: Mapping[int, None]) -> None:
         """A block is gone that was there; `there` are those that are left."""
         if name in self._stored:
             del self._stored[name]
@@ -86,7 +87,8 @@ class HeldBlocks:
     def __init__(self, *, block_tokens: int = DEFAULT_BLOCK_TOKENS, most: int = MOST_BLOCKS) -> None:
         self.block_tokens = block_tokens
         self._most = most
-        self._names: dict[int, None] = {}
+        # NB: of a plain dictionary each look at the first one passes all that have gone: half a second for a batch.
+        self._names: OrderedDict[int, None] = OrderedDict()
         """In the order in which they were stored."""
         self._readers: set[Reader] = set()
         self._closed = False
@@ -120,8 +122,7 @@ class HeldBlocks:
         """Blocks are there now. Those that were there before are the newest again; the oldest go for lack of room."""
         for name in names:
             if name in self._names:
-                del self._names[name]
-                self._names[name] = None
+                self._names.move_to_end(name)
                 continue
             self._names[name] = None
             for reader in self._readers:

@@ -6,6 +6,7 @@ made is not told, nor is what follows it: one behind a picture, whose content is
 a name; one behind a block that is not known, because it was dropped here or stored before anybody listened.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -37,7 +38,7 @@ class BlockTable:
     def __init__(self, held: HeldBlocks, *, most: int = MOST_BLOCKS) -> None:
         self.held = held
         self._most = most
-        self._known: dict[EngineHash, tuple[int, frozenset[Place]]] = {}
+        self._known: OrderedDict[EngineHash, tuple[int, frozenset[Place]]] = OrderedDict()
         """The name of each block and where it is, in the order in which they were stored."""
         self._bearers: dict[int, int] = {}
         """How many of the engine's blocks have a name: two may, where it does not tell all that is in its hashes."""

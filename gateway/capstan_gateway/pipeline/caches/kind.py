@@ -227,7 +227,7 @@ class Caches:
         for (id, body), room in tuple(self._rooms.items()):
             if self._bodies.get(id) != body:
                 del self._rooms[id, body]
-                room.memory.close()
+                self._beside(room.memory.close())
                 if room.alike is not None:
                     room.alike.close()
         self._begin()
@@ -328,12 +328,15 @@ class Caches:
                 if room.alike is not None:
                     room.alike.drop(key)
                 continue
-            steps = _forgetting(room, purge)
-            try:
-                self._shared.deps.background.start(_in_turns(steps))
-            except Overloaded:
-                for _ in steps:
-                    pass
+            self._beside(_forgetting(room, purge))
+
+    def _beside(self, steps: Iterator[None]) -> None:
+        """Go through these steps, with requests in between."""
+        try:
+            self._shared.deps.background.start(_in_turns(steps))
+        except Overloaded:
+            for _ in steps:
+                pass
 
     # --- what it says of itself ---------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ that request alone.
 
 import asyncio
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -72,7 +73,7 @@ class ExactCounts:
         self._on_count = on_count
         self._key = secrets.token_bytes(32)
         self._counts = PromptCounts(deps.loop_time)
-        self._paused: dict[str, float] = {}
+        self._paused: OrderedDict[str, float] = OrderedDict()
         """Until when the engine of each of these models is not asked."""
         self._asking = 0
 
@@ -122,7 +123,7 @@ class ExactCounts:
         paused.pop(model.id, None)
         paused[model.id] = self._deps.loop_time() + PAUSE_SECONDS
         if len(paused) > MOST_PAUSED:
-            del paused[next(iter(paused))]
+            paused.popitem(last=False)
 
     async def _find(
         self, ask: Ask, model: ServedModel, ratios: PromptRatios, is_open: IsOpen, is_too_many: Callable[[int], bool]

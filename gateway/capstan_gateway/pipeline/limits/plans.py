@@ -1,5 +1,6 @@
 """The plans of those who ask, made once for each."""
 
+from collections import OrderedDict
 from typing import Final
 
 from capstan_gateway.identity.principal import Principal
@@ -15,7 +16,7 @@ class Plans:
 
     def __init__(self, limit: int = MAX_PLANS) -> None:
         self._limit = limit
-        self._plans: dict[Key, Plan | None] = {}
+        self._plans: OrderedDict[Key, Plan | None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._plans)
@@ -37,7 +38,7 @@ class Plans:
         self._plans.pop(key, None)
         self._plans[key] = plan
         if len(self._plans) > self._limit:
-            del self._plans[next(iter(self._plans))]
+            self._plans.popitem(last=False)
         return plan
 
     def by_policy(self) -> dict[Policy, list[Plan]]:
