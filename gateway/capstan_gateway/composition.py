@@ -292,7 +292,7 @@ class Gateway:
         return (
             *failing, *self.refusals.notes, *self.stores.notes, *self._counting.notes(), *notes(self.tokens),
             *(() if self.tokenizers is None else self.tokenizers.notes()),
-            *(() if self.queues is None else self.queues.notes()),
+            *(() if self.queues is None else self.queues.packings.notes()),
         )  # fmt: skip
 
     @asynccontextmanager

@@ -63,31 +63,32 @@ class QueueDispatcher:
         if wish is None:
             return await self._direct.dispatch(call)
         line = self._room.line(wish.model, wish.name)
-        packing = self._room.packing(wish.rules)
+        packing = self._room.packings.of(wish.rules)
         way = choose(
             wish.rules.dispatch, self._sight(call, wish, line, packing), apart=wish.apart, may_wait=wish.may_wait
         )
         self._metrics.queue_dispatched.at(wish.name, way.value).value += 1
         if packing is None or (way is Way.DIRECT and self._room.reachable):
             return await self._direct.dispatch(call)
+        until: float | None = None
         while True:
             if way is Way.QUEUE:
                 try:
-                    return await self._queue(call, wish, line, packing)
+                    return await self._queue(call, wish, line)
                 except (SentDirectly, StoreDown):
                     self._metrics.queue_rejected.at(wish.name, "away").value += 1
                     call.stats.queued = None
-            answer = await self._without_redis(call, wish)
+            until = self._now() + call.wait_seconds if until is None else until
+            answer = await self._without_redis(call, wish, until)
             if answer is not None:
                 return answer
             way = Way.QUEUE
 
-    async def _without_redis(self, call: Call, wish: Queueing) -> SentResponse | None:
-        """Send it directly while Redis is away; None when it is back before there was an endpoint."""
+    async def _without_redis(self, call: Call, wish: Queueing, until: float) -> SentResponse | None:
+        """Send it directly while Redis is away; None when it is back before there was an endpoint, and before then."""
         if wish.rules.dispatch is Dispatch.DIRECT or not wish.may_wait:
             return await self._direct.dispatch(call)
         wait = call.wait_seconds
-        until = self._now() + wait
         try:
             while True:
                 left = until - self._now()
@@ -95,7 +96,9 @@ class QueueDispatcher:
                 try:
                     return await self._direct.dispatch(call)
                 except NoEndpoint:
-                    if self._room.reachable and call.expires_at > self._now():
+                    if left <= 0.0:
+                        raise
+                    if self._room.reachable:
                         return None
                     if left <= LOOK_SECONDS:
                         raise
@@ -129,14 +132,14 @@ class QueueDispatcher:
             workers=None if state is None else state.workers,
         )  # fmt: skip
 
-    async def _queue(self, call: Call, wish: Queueing, line: Line, packing: Packing) -> QueuedAnswer:
+    async def _queue(self, call: Call, wish: Queueing, line: Line) -> QueuedAnswer:
         """Put it in, and wait until an answer has begun; again while that failed and may be had elsewhere."""
         if not call.stats.attempts:
             self._budget.deposit()  # As the one that sends directly does.
         sent = 0
         while True:
             try:
-                answer = await self._attempt(call, wish, line, packing)
+                answer = await self._attempt(call, wish, line)
             except UpstreamError as error:
                 sent += 1
                 again = another_attempt(error, repeatable=call.repeatable) is not Again.NEVER
@@ -154,8 +157,10 @@ class QueueDispatcher:
     def _may_retry(self, call: Call, sent: int) -> bool:
         return sent < MOST_ATTEMPTS and self._now() < call.expires_at and self._budget.spend(self._now())
 
-    async def _attempt(self, call: Call, wish: Queueing, line: Line, packing: Packing) -> QueuedAnswer:
-        stats = call.stats
+    async def _attempt(self, call: Call, wish: Queueing, line: Line) -> QueuedAnswer:
+        stats, packing = call.stats, self._room.packings.of(wish.rules)  # Asked for anew: it may have changed.
+        if packing is None:
+            raise StoreDown("what seals entries is not there")
         entry = Entry(f"{wish.request_id}-{secrets.token_hex(8)}", call, wish, packing, self._room.threads)
         attempt = Attempt(EndpointState(_place(entry.whose)), self._now())
         if stats.attempts:

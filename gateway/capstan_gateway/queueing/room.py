@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from capstan_contract.config import Dispatch, ModelEntry, ModelQueue
+from capstan_contract.config import Dispatch, ModelEntry
 from capstan_contract.queue.names import RENEW_SECONDS, PriorityClass
-from capstan_contract.queue.wire import Packing
 from capstan_contract.redis_address import read_address
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.queueing.entry import Entry, SentDirectly
 from capstan_gateway.queueing.line import Line
+from capstan_gateway.queueing.packings import Packings
 from capstan_gateway.queueing.reader import AWAY_SECONDS, Reader
 from capstan_gateway.settings import Settings
 from capstan_gateway.stores.port import StoreDown
@@ -50,8 +50,7 @@ class Room:
         self._settings = settings
         self._metrics = metrics
         self._rng = rng
-        self._secret_of = secret_of
-        self._packings: dict[str, tuple[bytes, Packing | None]] = {}
+        self.packings: Final = Packings(secret_of)
         self._names: dict[str, str] = {}
         """Served names, by the ids of models with a queue, for metrics."""
         self._links = self._make_links(settings.redis_seconds)
@@ -94,22 +93,6 @@ class Room:
             )
         return reader
 
-    def packing(self, rules: ModelQueue) -> Packing | None:
-        """Give what writes entries; None where they are to be sealed and what seals them is missing, or too short."""
-        name = rules.secretFile
-        if name is None:
-            return _OPEN
-        secret = self._secret_of(name) or b""
-        known = self._packings.get(name)
-        if known is None or known[0] != secret:
-            known = self._packings[name] = (secret, _sealing(name, secret))
-        return known[1]
-
-    def notes(self) -> tuple[str, ...]:
-        """Say what is wrong and keeps no request away."""
-        unusable = sorted(name for name, (_, packing) in self._packings.items() if packing is None)
-        return tuple(f"nothing is queued that {name} is to seal: it cannot be used" for name in unusable)
-
     def gateways(self, line: Line) -> int:
         """Give how many gateways share a queue, as far as is known."""
         return self._settings.gateways if line.state is None else max(line.state.gateways, 1)
@@ -124,8 +107,7 @@ class Room:
         for model_id in [one for one, line in self.lines.items() if one not in queues and not line.entries]:
             self._forget(model_id)
         self._names = {entry.id: entry.servedName for entry in models if entry.id in queues}
-        secrets_used = {queue.secretFile for queue in queues.values()}
-        self._packings = {name: known for name, known in self._packings.items() if name in secrets_used}
+        self.packings.retain({queue.secretFile for queue in queues.values()})
 
     async def run(self) -> None:
         """Look at all queues in use, again and again."""
@@ -225,20 +207,6 @@ class Room:
             read_address(settings.redis_url or ""), rng=self._rng, password=settings.redis_password,
             sentinel_password=settings.redis_sentinel_password, ca_file=settings.redis_ca_file, seconds=seconds,
         )  # fmt: skip
-
-
-_OPEN: Final = Packing()
-
-
-def _sealing(name: str, secret: bytes) -> Packing | None:
-    try:
-        if secret:
-            return Packing(secret)
-        reason = "there is no such file"
-    except (ValueError, ImportError) as error:
-        reason = str(error)
-    log.error("nothing is queued: what seals entries cannot be used", extra={"file": name, "reason": reason})
-    return None
 
 
 def _used_at(line: Line) -> float:

@@ -10,6 +10,7 @@ import pytest
 
 from capstan_contract.config import Dispatch, ModelQueue, Task, Timeouts
 from capstan_contract.queue.calls import Failure
+from fakes.openai_upstream import FakeUpstream
 from support.gateway import entry
 from support.queue_taker import EVENTS, Job, completion, frame, queue_worker, random_text, reply
 from support.queue_worker import ScriptedEngine, consumer
@@ -341,3 +342,20 @@ async def test_with_the_worker_itself(store: RedisServer, tmp_path: Path) -> Non
             assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "one two"
         (asked,) = engine.asked
         assert asked.path == "/v1/chat/completions"
+
+
+async def test_a_fallback_is_asked_when_the_queue_is_full(store: RedisServer, tmp_path: Path) -> None:
+    """What the queue does not take another model answers, if there is one."""
+    async with FakeUpstream() as engine:
+        full = ModelQueue(dispatch=Dispatch.QUEUE, maxEntries=1)
+        models = [
+            entry("chat", engine.url, queue=full, fallbacks=("other",), timeouts=SOON), entry("other", engine.url),
+        ]  # fmt: skip
+        async with gateway_of(store, tmp_path, *models) as gateway, gateway.client() as client:
+            first = asyncio.create_task(client.chat.completions.create(**ASKED))
+            await eventually(lambda: bool(list(store.client().scan_iter("*entry:*"))), what="the entry")
+            raw = await client.chat.completions.with_raw_response.create(**ASKED)
+            assert raw.headers["x-capstan-model"] == "other"
+            assert "x-capstan-queue-place" not in raw.headers
+            async with queue_worker(store.port, reply):
+                assert (await first).choices[0].message.content == "one two three"
