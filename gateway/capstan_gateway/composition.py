@@ -15,6 +15,7 @@ from capstan_contract.config import GatewayConfig
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.names import AUTO
 from capstan_contract.requirements import KNOWN
+from capstan_gateway.batches.room import BatchRoom
 from capstan_gateway.caches.answered import Answered
 from capstan_gateway.caches.room import SharedCaches
 from capstan_gateway.config.credentials import Credentials
@@ -249,6 +250,14 @@ class Gateway:
             set_ratios=self.metrics.set_kv_cache_hits,
             seconds=settings.engine_metrics_seconds,
         )
+        self.batches = (
+            None
+            if settings.files_url is None or self.stores.redis is None
+            else BatchRoom(
+                settings, settings.files_url, self.stores.redis, metrics=self.metrics, budget=self.memory, rng=self._rng
+            )
+        )
+        """Files, and batches of requests from them; None: there is no place for files."""
         self._kinds: Sequence[PolicyKind[Any]] = (self.limits, self.guards, self.caches, *kinds)
         self.metrics.before_collect.append(self._read_gauges)
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
@@ -313,6 +322,8 @@ class Gateway:
             *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
             *self._sources(),
         ]
+        if self.batches is not None:
+            jobs.append(Job("batches", self.batches.run))
         if self.tokenizers is not None:
             jobs.append(Job("tokenizers", self.tokenizers.run))
         working = asyncio.create_task(self.jobs.run(jobs))
@@ -327,6 +338,8 @@ class Gateway:
             living.cancel()
             await asyncio.gather(living, return_exceptions=True)
             self._documents.close()
+            if self.batches is not None:
+                self.batches.close()
             self._guarding.close()
             self._comparing.close()
             self.deps.counting.close()

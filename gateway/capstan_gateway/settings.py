@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from capstan_contract.config import Strategy
 from capstan_contract.names import GATEWAY_PORT
@@ -36,6 +37,22 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HOST_ENTRY: Final = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)*(?::([1-9][0-9]{0,4}))?")
 _HTTP_URL: Final = re.compile(r"https?://[^/\s,@?#]+(?:/[^\s,@#]*)?")
 _ORIGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s,*?#@]+")
+
+
+def read_files_url(url: str) -> str:
+    """Give the URL of a place for files as it is; ValueError when it is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError("must be file:///DIRECTORY or s3://BUCKET/PREFIX") from None
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must have neither a query nor a user: credentials come from the environment")
+    if parts.scheme == "file":
+        if parts.netloc or len(parts.path) < 2 or not parts.path.startswith("/"):
+            raise ValueError("must be file:///DIRECTORY, with an absolute path")
+    elif parts.scheme != "s3" or not parts.netloc:
+        raise ValueError("must be file:///DIRECTORY or s3://BUCKET/PREFIX")
+    return url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +218,26 @@ class Settings:
         "what share of the engines their tenants have beside others: premium=high:4,trial=low:0.5 (default: all are of "
         "class default and weight 1)",
     )
+    files_url: str | None = setting(
+        None,
+        "place for the files of batches: file:///DIRECTORY, which all gateways share, or s3://BUCKET/PREFIX, with "
+        "credentials of the usual environment (default: none, there are neither files nor batches)",
+        read=read_files_url,
+    )  # fmt: skip
+    file_bytes: int = setting(200_000_000, "largest file that is uploaded", least=1, most=5_000_000_000)
+    files: int = setting(1000, "most files of one tenant; those that batches give are always taken", least=1)
+    files_bytes: int = setting(10_000_000_000, "most bytes of them; as above", least=1)
+    file_seconds: int = setting(
+        2_592_000, "how long files are kept, and batches that are over, unless `expires_after` says less", least=3600,
+        most=MAX_KEPT_SECONDS,
+    )  # fmt: skip
+    batches: int = setting(1000, "most batches of one tenant; the oldest that are over go first", least=1, most=10_000)
+    batch_lines: int = setting(50_000, "most requests of one batch", least=1, most=1_000_000)
+    batch_concurrency: int = setting(16, "how many requests of batches one gateway asks at once", least=1, most=1000)
+    batch_spare_requests: int = setting(
+        8, "a model without a queue gets requests of batches only while fewer than so many are in flight from this "
+        "gateway for each of its ready endpoints", least=1,
+    )  # fmt: skip
     limits_one_by_one: bool = setting(
         False, "ask Redis for each limited request, in place of taking shares of large limits ahead"
     )
@@ -283,6 +320,8 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("--stored-response-bytes must be at most --stored-responses-bytes")
     if settings.redis_ca_file is not None and not settings.redis_ca_file.is_file():
         raise SettingsError(f"--redis-ca-file: {settings.redis_ca_file} is no file")
+    if settings.files_url is not None and settings.redis_url is None:
+        raise SettingsError("--files-url needs --redis-url: what is known of files and batches is there")
     _check_oidc(settings)
     for flag, hosts in (("--image-hosts", settings.image_hosts), ("--policy-hosts", settings.policy_hosts)):
         for host in hosts:

@@ -8,13 +8,17 @@ from fastapi import APIRouter, FastAPI
 from capstan_gateway.composition import Gateway
 from capstan_gateway.inference.azure import AzurePaths
 from capstan_gateway.inference.handler import InferenceHandler
+from capstan_gateway.inference.inside import InsideAsks
 from capstan_gateway.inference.routes import CHECKS, MODERATIONS, ROUTES
 from capstan_gateway.pages.anthropic import error_writer
 from capstan_gateway.pages.application import admin_routes, health_routes, install_error_handlers, model_routes
 from capstan_gateway.pages.asgi import AsgiHandler
+from capstan_gateway.pages.batches import batch_routes
 from capstan_gateway.pages.caches import cache_routes
 from capstan_gateway.pages.feedback import feedback_routes
-from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages
+from capstan_gateway.pages.file_bytes import FilePages
+from capstan_gateway.pages.files import file_routes
+from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages, Pages
 from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.pages.usage import usage_routes
 from capstan_gateway.pipeline.guards.check import check
@@ -44,9 +48,18 @@ def api_listener(gateway: Gateway) -> Listener:
         )
         for route in ROUTES
     }
+    if gateway.batches is not None:
+        gateway.batches.begin(_inside(gateway, inference))
     admin = admin_guard(gateway, apart=False) if gateway.settings.admin_port is None else None
     guard = ApiGuard(gateway.gate, gateway.current, admin)
     return _listener(gateway, inference, create_pages(gateway), guard, "api")
+
+
+def _inside(gateway: Gateway, handlers: Mapping[bytes, InferenceHandler]) -> InsideAsks:
+    return InsideAsks(
+        handlers, current=gateway.current, gate=gateway.gate, requests=gateway.requests, budget=gateway.memory,
+        spare=gateway.settings.batch_spare_requests, queued=gateway.queues is not None,
+    )  # fmt: skip
 
 
 def admin_listener(gateway: Gateway) -> Listener:
@@ -71,6 +84,8 @@ def create_pages(gateway: Gateway) -> FastAPI:
     app.include_router(model_routes(gateway.current))
     app.include_router(feedback_routes(gateway.caches))
     app.include_router(response_routes(gateway.stores.responses, gateway.memory, gateway.deps.executor))
+    app.include_router(file_routes(None if gateway.batches is None else gateway.batches.files))
+    app.include_router(batch_routes(gateway.batches, gateway.current))
     app.include_router(health_routes(gateway.not_ready, gateway.notes, admin_guard(gateway, apart=False).tells))
     if gateway.settings.admin_port is None:
         app.include_router(_reports(gateway))
@@ -128,7 +143,10 @@ def _listener(
         write_seconds=settings.write_seconds,
         keep_alive_seconds=settings.client_keep_alive_seconds,
     )
-    guarded = GuardedPages(AsgiHandler(pages), guard, gateway.turned_away)
+    served: Pages = AsgiHandler(pages)
+    if port == "api":
+        served = FilePages(served, None if gateway.batches is None else gateway.batches.files, gateway.ids)
+    guarded = GuardedPages(served, guard, gateway.turned_away)
     find = {"find": AzurePaths(handlers, guarded)} if handlers else {}
     service = Service(
         handlers,

@@ -50,6 +50,13 @@ class Keyring:
             return None
         return principal
 
+    def still(self, name: str, wall: Callable[[], float]) -> Principal | None:
+        """Give whose the key of this name is by now; None when there is none, or no longer."""
+        known = self.known.get(name)
+        if known is None or (known[0].expires and wall() >= known[0].expires):
+            return None
+        return known[2]
+
 
 _NEVER: Final = float("inf")
 NO_KEYS: Final = Keyring((), "", {}, {}, {})

@@ -21,6 +21,9 @@ class Principal:
     models: tuple[str, ...] = ()
     """Served names that it may use, with `*` for any run of characters; empty: all."""
 
+    batch: bool = False
+    """Whether it is a request of one of their batches: those wait for all others."""
+
     @property
     def is_known(self) -> bool:
         """Whether a credential says who it is."""

@@ -2,7 +2,7 @@
 
 /openai/deployments/{model}/chat/completions   as /v1/chat/completions, of this model whatever the body says
 /openai/v1/chat/completions                    as /v1/chat/completions
-/openai/responses, /openai/models              as below /v1
+/openai/responses, /openai/models              as below /v1, and so are files and batches
 
 What else a deployment has on Azure is not there. `api-version` is not read: there is one version. As
 https://learn.microsoft.com/azure/ai-services/openai/reference describes them, and as `openai.AzureOpenAI` asks.
@@ -21,7 +21,8 @@ ROOT: Final = b"/openai/"
 _DEPLOYMENTS: Final = b"/openai/deployments/"
 _OF_DEPLOYMENTS: Final = (b"/chat/completions", b"/completions", b"/embeddings", b"/responses")
 """The longer one of two that end alike stands first."""
-_BELOW_ROOT: Final = (b"responses", b"models")
+_BELOW_ROOT: Final = (b"responses", b"models", b"files", b"batches")
+_WITH_IDS: Final = (b"models/", b"responses/", b"files/", b"batches/")
 _BELOW_V1: Final = (b"chat/completions", b"completions", b"embeddings", *_BELOW_ROOT)
 
 
@@ -34,7 +35,7 @@ def ordinary_path(path: bytes) -> tuple[bytes, str] | None:
         return _of_deployment(path)
     for root, names in ((b"/openai/v1/", _BELOW_V1), (ROOT, _BELOW_ROOT)):
         rest = path[len(root) :]
-        if path.startswith(root) and (rest in names or rest.startswith((b"models/", b"responses/"))):
+        if path.startswith(root) and (rest in names or rest.startswith(_WITH_IDS)):
             return b"/v1/" + rest, ""
     return None
 

@@ -8,7 +8,7 @@ from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
 from capstan_gateway.identity.credential import API_KEY, AUTHORIZATION, CREDENTIAL_HEADERS, X_API_KEY, credential_of
 from capstan_gateway.identity.gate import Gate
-from capstan_gateway.identity.principal import NOBODY
+from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.identity.tokens import Undecided
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
@@ -94,6 +94,22 @@ class InferenceHandler:
         except GatewayError as error:
             self._turn_away(exchange, Reason.of(error), error, delivery.request_id)
             return None
+        return self._serve(delivery, principal)
+
+    def serve_own(self, exchange: Exchange, principal: Principal) -> Awaitable[None] | None:
+        """Begin to serve a request that the gateway itself makes for somebody, whose word counts for who that is."""
+        runtime = self._store.runtime
+        requests = self._requests
+        if runtime is None or len(requests) >= requests.limit:
+            self._refuse(exchange, runtime)
+            return None
+        now = self._deps.clock()
+        delivery = Delivery(exchange, self._route, runtime, now, now + BODY_SECONDS)
+        self._read_headers(delivery)
+        return self._serve(delivery, principal)
+
+    def _serve(self, delivery: Delivery, principal: Principal) -> Awaitable[None]:
+        exchange, requests = delivery.exchange, self._requests
         if principal is not NOBODY:
             delivery.comes_from(principal)
         if requests.draining:

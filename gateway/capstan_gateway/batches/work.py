@@ -1,0 +1,253 @@
+"""One batch from wherever it is to its end, by whoever has its lease."""
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import orjson
+
+from capstan_gateway.batches.ends import ABANDONED, CANCELLED, NO_INPUT, NO_KEY, OVER, End
+from capstan_gateway.batches.lines import Fault, LineRequest, Validator, errors_document
+from capstan_gateway.batches.means import Means
+from capstan_gateway.batches.names import new_line_id
+from capstan_gateway.batches.outputs import Outputs
+from capstan_gateway.batches.records import BatchRecord
+from capstan_gateway.batches.results import ERROR, OUTPUT, Answer, line_of_answer, line_of_error, retry_of
+from capstan_gateway.batches.source import Source
+from capstan_gateway.batches.state import Lease, LeaseLost
+from capstan_gateway.batches.status import Status
+from capstan_gateway.stores.port import StoreDown
+
+BEAT_SECONDS: Final = 1.0
+"""How often the lease is renewed, and it is looked whether the batch is to be cancelled or its time is over."""
+GRACE_SECONDS: Final = 2.0
+"""How long what is being asked may go on when the batch ends."""
+DRAIN_SECONDS: Final = 30.0
+"""The same, when it is the process that ends: another one goes on with the rest."""
+MOST_TAKEN: Final = 20
+"""How often a batch is taken of which nobody brings a line to an end."""
+
+
+class Work:
+    """On one batch."""
+
+    def __init__(self, lease: Lease, means: Means, *, taken: int = 1) -> None:
+        self.lease: Final = lease
+        self._means = means
+        self._taken = taken
+        self._end: End | None = None
+        self._stop = asyncio.Event()
+        """Set when no further line is to be asked."""
+        self._queue = asyncio.Lock()
+        self._resume_at = 0.0
+        self._expires_at = 0
+
+    async def run(self) -> None:
+        """Work until the batch is over, or the lease lost, or the process is on its way out.
+
+        Raises StoreDown and FilesDown; then whoever gets the batch next goes on.
+        """
+        going = asyncio.create_task(self._go())
+        beating = asyncio.create_task(self._beat(going))
+        try:
+            await going
+        except LeaseLost:
+            return
+        except asyncio.CancelledError:
+            own = asyncio.current_task()
+            if own is not None and own.cancelling():
+                raise
+        finally:
+            for task in (beating, going):
+                task.cancel()
+            await asyncio.gather(beating, going, return_exceptions=True)
+
+    async def _beat(self, going: asyncio.Task[None]) -> None:
+        loop, means = asyncio.get_running_loop(), self._means
+        renewed = loop.time()
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            if not means.asks.is_ready:
+                self._stop.set()
+            try:
+                if await means.batches.renew(self.lease):
+                    self._finish_as(CANCELLED)
+                renewed = loop.time()
+            except LeaseLost:
+                going.cancel()
+                return
+            except StoreDown:
+                if loop.time() - renewed > means.batches.lease_seconds:
+                    going.cancel()
+                    return
+            if self._expires_at and means.batches.wall() >= self._expires_at:
+                self._finish_as(OVER)
+
+    def _finish_as(self, end: End) -> None:
+        """Let the batch end so; to be cancelled goes before anything else."""
+        if self._end is None or end is CANCELLED:
+            self._end = end
+        self._stop.set()
+
+    def _ends(self) -> bool:
+        """Whether it ends before all of its lines are done."""
+        return self._end is not None
+
+    async def _go(self) -> None:
+        means = self._means
+        batch = await means.batches.read(self.lease)
+        if self._taken > MOST_TAKEN:
+            self._finish_as(ABANDONED)
+        if batch.spec.expires_at <= means.batches.wall():
+            self._finish_as(OVER)
+        if batch.status is Status.CANCELLING:
+            self._finish_as(CANCELLED)
+        self._expires_at = batch.spec.expires_at
+        if batch.status is Status.VALIDATING and self._end is None:
+            checked = await self._validate(batch)
+            if checked is None:
+                return
+            batch = checked
+        outputs = Outputs(self.lease, means.batches, means.files, batch)
+        await outputs.load()
+        if batch.status is Status.IN_PROGRESS and self._end is None:
+            await self._ask_lines(batch, outputs)
+            if not self._ends() and self._stop.is_set():
+                await outputs.flush()
+                return
+        await self._close(batch, outputs)
+
+    # --- validating -------------------------------------------------------------------------------------------------
+
+    async def _validate(self, batch: BatchRecord) -> BatchRecord | None:
+        """Check the input; give the batch as it goes on, None when it does not go on here."""
+        means, spec = self._means, batch.spec
+        who = means.asks.who(spec)
+        if who is None:
+            self._finish_as(NO_KEY)
+            return batch
+        validator = Validator(
+            spec.endpoint, most_lines=means.most_lines, has_model=lambda name: means.asks.has_model(who, name)
+        )
+        await self._source(batch).check(validator, self._stop.is_set)
+        if self._end is not None:
+            return batch
+        if self._stop.is_set():
+            return None
+        if validator.faults:
+            errors = orjson.dumps(errors_document(validator.faults))
+            if await means.batches.move(self.lease, Status.FAILED, {"errors": errors}):
+                means.count_batch(Status.FAILED)
+                return None
+        fields: dict[str, bytes | str | int] = {"total": validator.total, "model": validator.model}
+        if not await means.batches.move(self.lease, Status.IN_PROGRESS, fields):
+            self._finish_as(CANCELLED)
+            return batch
+        return await means.batches.read(self.lease)
+
+    def _source(self, batch: BatchRecord) -> Source:
+        return Source(self.lease.names, batch.spec, self._means, lambda: self._finish_as(NO_INPUT))
+
+    # --- in progress ------------------------------------------------------------------------------------------------
+
+    async def _ask_lines(self, batch: BatchRecord, outputs: Outputs) -> None:
+        """Ask what is not done, until all of it is or nothing more is to be asked."""
+        tasks: set[asyncio.Task[None]] = set()
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            async with aclosing(self._source(batch).requests()) as lines:
+                async for number, request in lines:
+                    if self._stop.is_set():
+                        break
+                    if number in outputs.done:
+                        continue
+                    tasks.add(asyncio.create_task(self._line(batch, outputs, number, request)))
+                    while len(tasks) >= self._means.concurrency and not self._stop.is_set():
+                        tasks = await _some(tasks, stopping)
+            while tasks and not self._stop.is_set():
+                tasks = await _some(tasks, stopping)
+            if tasks:
+                grace = DRAIN_SECONDS if self._end is None else GRACE_SECONDS
+                done, _ = await asyncio.wait(tasks, timeout=grace)
+                for task in done:
+                    task.result()
+        finally:
+            stopping.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+
+    async def _line(self, batch: BatchRecord, outputs: Outputs, number: int, request: LineRequest) -> None:
+        answer = await self._answer(batch, request)
+        if answer is None:
+            return
+        kind, line = line_of_answer(new_line_id(), request.custom_id, answer)
+        await outputs.put(number, kind, line)
+        self._means.count_line("completed" if kind == OUTPUT else "failed")
+
+    async def _answer(self, batch: BatchRecord, request: LineRequest) -> Answer | None:
+        """Ask one line as often as it takes; None when the batch ends."""
+        means, spec, loop = self._means, batch.spec, asyncio.get_running_loop()
+        failures = waits = 0
+        while not self._stop.is_set():
+            if (pause := self._resume_at - loop.time()) > 0:
+                await asyncio.sleep(pause)
+                continue
+            who = means.asks.who(spec)
+            if who is None:
+                self._finish_as(NO_KEY)
+                return None
+            principal = replace(who, batch=True)
+            has_room = partial(means.asks.has_room, principal, request.model)
+            async with means.turns.turn(request.model, has_room, self._queue):
+                if self._resume_at > loop.time() or self._stop.is_set():
+                    continue
+                answer = await means.asks.ask(request.url, request.body, principal)
+            waited = answer.status in (429, 503)
+            failures, waits = failures + (not waited), waits + waited
+            left = spec.expires_at - means.batches.wall()
+            retry = retry_of(answer, failures=failures, waits=waits, left_seconds=left)
+            if retry is None:
+                return answer
+            means.count_line("waited" if waited else "retried")
+            if retry.all_wait:
+                self._resume_at = max(self._resume_at, loop.time() + retry.seconds)
+            await asyncio.sleep(retry.seconds)
+        return None
+
+    # --- at the end -------------------------------------------------------------------------------------------------
+
+    async def _close(self, batch: BatchRecord, outputs: Outputs) -> None:
+        """Give what there is, and let the batch be over."""
+        means, end = self._means, self._end
+        finalizes = end is None and batch.status is Status.IN_PROGRESS
+        if finalizes and not await means.batches.move(self.lease, Status.FINALIZING):
+            end = CANCELLED
+        if end is not None and end.rest:
+            async with aclosing(self._source(batch).requests()) as lines:
+                async for number, request in lines:
+                    if number not in outputs.done:
+                        line = line_of_error(new_line_id(), request.custom_id, end.code, end.message)
+                        await outputs.put(number, ERROR, line)
+                        means.count_line("not_asked")
+        fields: dict[str, bytes | str | int] = {**await outputs.close()}
+        status = Status.COMPLETED if end is None else end.status
+        if end is not None and status is Status.FAILED:
+            fields["errors"] = orjson.dumps(errors_document([Fault(end.code, end.message)]))
+        if not await means.batches.move(self.lease, status, fields):
+            fields.pop("errors", None)
+            status = Status.CANCELLED
+            if not await means.batches.move(self.lease, status, fields):
+                raise LeaseLost
+        means.count_batch(status)
+
+
+async def _some(tasks: set[asyncio.Task[None]], stopping: asyncio.Task[object]) -> set[asyncio.Task[None]]:
+    """Wait until one of them has ended, or all are to; give those that have not. Raises what they raise."""
+    done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    ended = tasks & done
+    for task in ended:
+        task.result()
+    return tasks - ended
