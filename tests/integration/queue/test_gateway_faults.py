@@ -157,8 +157,8 @@ async def test_auto(store: RedisServer, tmp_path: Path, engine: FakeUpstream) ->
     ):  # fmt: skip
         first = ask(client)
         await eventually(lambda: len(engine.requests) == 1, what="the engine's request")
-        # What the first request has asked of the queue is known by now: there is a worker.
-        await eventually(lambda: gateway.gateway.queues.lines["test/chat"].state is not None, what="the state")
+        line = gateway.gateway.queues.lines["test/chat"]
+        await eventually(lambda: line.state is not None and line.state.workers == 1, what="the worker")
         assert text_of(await ask(client)) == "one two three"
         held.go.set()
         assert text_of(await first) == "Hello there"
