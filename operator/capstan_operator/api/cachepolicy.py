@@ -84,7 +84,8 @@ class CacheSemanticSpec(Part):
     topK: int = Field(default=5, ge=1, le=MOST_NEIGHBOURS)
     """Neighbours that are looked at."""
     maxEntries: int = Field(default=100_000, ge=1, le=MOST_SEMANTIC_ENTRIES)
-    """Entries that each replica can find so: some 2 KB of memory each, beside the gateway's memory budget."""
+    """Entries that each replica can find so: up to 4 KB of memory each, beside the gateway's memory budget; with an
+    `embedding` that has larger vectors there are fewer in that."""
     sampleRate: Share | None = None
     """Share of its hits that the model is asked all the same, behind the client's back, to compare: it costs that share
     of what it saves. Default: "0.02"."""

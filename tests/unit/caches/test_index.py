@@ -1,6 +1,7 @@
 """Vectors of questions, apart by partition and bounded."""
 
 import threading
+import tracemalloc
 from random import Random
 
 import numpy
@@ -165,3 +166,54 @@ def test_it_says_until_when_there_is_an_answer(small: int) -> None:
     assert [found.until(asked(number).key) for number in (2, 3, 19)] == [12, 99, 29]
     found.drop(asked(3).key)
     assert found.until(asked(3).key) == 0
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_questions_take_no_more_memory_than_they_are_counted_as(apart: bool) -> None:
+    """Also where each is alone in its partition, as those of conversations are; and what is dropped counts no more."""
+    found = Neighbours(most=10_000)
+    found.put("warm", asked(10_000), vector(1))
+    found.drop(asked(10_000).key)
+    vectors = [vector(number) for number in range(600)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number, row in enumerate(vectors):
+            found.put(f"{number if apart else 0:064x}", asked(number), row)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 0.6 * found.bytes < taken < found.bytes
+    for number in range(500):
+        found.drop(asked(number).key)
+    assert found.bytes < 110 * index.MOST_BYTES_EACH
+    for number in range(500, 600):
+        found.drop(asked(number).key)
+    assert (len(found), found.bytes) == (0, 0)
+
+
+def test_large_vectors_are_fewer_and_the_last_one_is_there() -> None:
+    """Of vectors of 4,096 numbers there are as many as bytes allow, and one in any case; the least recently used go."""
+    found = Neighbours(most=10)
+    for number in range(10):
+        found.put("a", asked(number), numpy.ones(4096, numpy.float32))
+        assert found.bytes <= 10 * index.MOST_BYTES_EACH
+    assert found.keys() == [asked(8).key, asked(9).key]
+    alone = Neighbours(most=1)
+    alone.put("a", asked(1), numpy.ones(4096, numpy.float32))
+    assert len(alone) == 1
+
+
+def test_ordinary_questions_reach_their_number(small: int) -> None:
+    """With the vectors that the process makes itself the number is what bounds, wherever they are."""
+    found = Neighbours(most=40)
+    for number in range(60):
+        text = "a question of the greatest length that is compared ".ljust(600, "x")
+        found.put(str(number), Asked(asked(number).key, text, 100), vector(number))
+    assert len(found) == 40
+    for number in range(60, 120):
+        found.put("one", asked(number), vector(number))
+    assert len(found) == 40
+    for key in found.keys():
+        found.drop(key)
+    assert found.bytes == 0

@@ -1,4 +1,5 @@
-"""Vectors of questions, apart by partition: nothing is found across them. Bounded over all of them together.
+"""Vectors of questions, apart by partition: nothing is found across them. Bounded over all of them together, by number
+and by bytes: a vector of a model may have ten times the numbers of one that the process makes itself.
 
 A partition of up to `SMALL` questions is compared with all of them, which is exact and takes some 0.2 ms; a larger one
 has a graph (HNSW, by usearch), which finds its neighbours in less than that among 100,000.
@@ -19,7 +20,16 @@ DIMENSIONS: Final = 384
 """Of the vectors that the process makes itself."""
 SMALL: Final = 2000
 """Questions of a partition up to which all are compared."""
-_FIRST: Final = 8
+MOST_BYTES_EACH: Final = 4096
+"""Of memory for each question that there may be, all together: one of 384 numbers takes less, wherever it is."""
+_OWN_BYTES: Final = 950
+"""What a question takes beside its vector and its text. Measured, as the next two."""
+_SHELF_BYTES: Final = 900
+"""What a partition takes beside its questions."""
+_LINKS_BYTES: Final = 400
+"""What a graph takes for each vector beside its numbers."""
+_GROWS: Final = 4
+"""By one part in so many a matrix grows: a policy on conversations has about as many partitions as questions."""
 
 
 class Asked(NamedTuple):
@@ -39,8 +49,11 @@ class Near(NamedTuple):
 
 
 class _Shelf(Protocol):
+    row_bytes: int
+    """What one vector takes."""
+
     def put(self, asked: Asked, vector: "NDArray[numpy.float32]") -> None: ...
-    def drop(self, key: CacheKey) -> None: ...
+    def drop(self, key: CacheKey) -> Asked: ...
     def until(self, key: CacheKey) -> int: ...
     def nearest(self, vector: "NDArray[numpy.float32]", count: int) -> list[Near]: ...
     def __len__(self) -> int: ...
@@ -50,8 +63,11 @@ class Neighbours:
     """The questions of one policy; vectors of one partition are of one length. Asked from any thread."""
 
     def __init__(self, *, most: int) -> None:
-        """Make it, for so many questions: of more, the least recently found or put go first."""
+        """Make it, for so many questions: of more, or of more than `MOST_BYTES_EACH` for each of these, the least
+        recently found or put go first."""
         self._most: Final = most
+        self._most_bytes: Final = most * MOST_BYTES_EACH
+        self._bytes = 0
         self._shelves: dict[str, _Shelf] = {}
         self._recent: OrderedDict[CacheKey, str] = OrderedDict()
         """Each with its partition: whoever asks for the answer of this key asks within that one."""
@@ -59,6 +75,11 @@ class Neighbours:
 
     def __len__(self) -> int:
         return len(self._recent)
+
+    @property
+    def bytes(self) -> int:
+        """How many its questions are counted as."""
+        return self._bytes
 
     def put(self, partition: str, asked: Asked, vector: "NDArray[numpy.float32]") -> None:
         """Have a question found from now on; one with the same key is in its place from now on."""
@@ -69,11 +90,14 @@ class Neighbours:
             self._grow(partition)
         with self._lock:
             self._drop(asked.key)
-            shelf = self._shelves.get(partition) or _Few(len(vector))
+            shelf = self._shelves.get(partition)
+            if shelf is None:
+                shelf = self._shelves[partition] = _Few(len(vector))
+                self._bytes += _SHELF_BYTES
             shelf.put(asked, vector)
-            self._shelves[partition] = shelf
             self._recent[asked.key] = partition
-            while len(self._recent) > self._most:
+            self._bytes += _size_of(asked, shelf)
+            while len(self._recent) > self._most or (self._bytes > self._most_bytes and len(self._recent) > 1):
                 self._drop(next(iter(self._recent)))
 
     def nearest(self, partition: str, vector: "NDArray[numpy.float32]", *, count: int, now_ms: int) -> list[Near]:
@@ -115,9 +139,10 @@ class Neighbours:
         if partition is None:
             return False
         shelf = self._shelves[partition]
-        shelf.drop(key)
+        self._bytes -= _size_of(shelf.drop(key), shelf)
         if not len(shelf):
             del self._shelves[partition]
+            self._bytes -= _SHELF_BYTES
         return True
 
     def _grow(self, partition: str) -> None:
@@ -142,15 +167,23 @@ class Neighbours:
                 if asked not in there:
                     many.put(asked, row)
             self._shelves[partition] = many
+            self._bytes += len(many) * (many.row_bytes - few.row_bytes)
+
+
+def _size_of(asked: Asked, shelf: _Shelf) -> int:
+    """Give what a question takes there."""
+    text = len(asked.text) * (1 if asked.text.isascii() else 4)
+    return text + shelf.row_bytes + _OWN_BYTES
 
 
 class _Few:
-    """All of them in one matrix, without gaps."""
+    """All of them in one matrix, without gaps; little of it is empty."""
 
     def __init__(self, dimensions: int) -> None:
         import numpy
 
-        self._rows = numpy.empty((_FIRST, dimensions), numpy.float32)
+        self._rows = numpy.empty((1, dimensions), numpy.float32)
+        self.row_bytes = 4 * dimensions
         self.asked: list[Asked] = []
         self._at: dict[CacheKey, int] = {}
 
@@ -158,21 +191,30 @@ class _Few:
         return len(self.asked)
 
     def put(self, asked: Asked, vector: "NDArray[numpy.float32]") -> None:
-        import numpy
-
         count = len(self.asked)
         if count == len(self._rows):
-            self._rows = numpy.concatenate((self._rows, numpy.empty_like(self._rows)))
+            self._resize(count + count // _GROWS + 1)
         self._rows[count] = vector
         self.asked.append(asked)
         self._at[asked.key] = count
 
-    def drop(self, key: CacheKey) -> None:
+    def drop(self, key: CacheKey) -> Asked:
         at, last = self._at.pop(key), len(self.asked) - 1
-        moved = self.asked.pop()
+        asked, moved = self.asked[at], self.asked.pop()
         if at != last:
             self._rows[at], self.asked[at] = self._rows[last], moved
             self._at[moved.key] = at
+        if 2 * last < len(self._rows):
+            self._resize(last + last // _GROWS)
+        return asked
+
+    def _resize(self, count: int) -> None:
+        import numpy
+
+        rows = numpy.empty((count, self._rows.shape[1]), numpy.float32)
+        both = min(count, len(self._rows))
+        rows[:both] = self._rows[:both]
+        self._rows = rows
 
     def until(self, key: CacheKey) -> int:
         return self.asked[self._at[key]].expires_ms
@@ -211,6 +253,7 @@ class _Many:
         from usearch.index import Index
 
         self._graph: Any = Index(ndim=dimensions, metric="cos", dtype="f16")
+        self.row_bytes = 2 * dimensions + _LINKS_BYTES
         self._asked: dict[int, Asked] = {}
         self._at: dict[CacheKey, int] = {}
         self._next = 0
@@ -224,10 +267,10 @@ class _Many:
         self._at[asked.key] = self._next
         self._next += 1
 
-    def drop(self, key: CacheKey) -> None:
+    def drop(self, key: CacheKey) -> Asked:
         at = self._at.pop(key)
-        del self._asked[at]
         self._graph.remove(at)
+        return self._asked.pop(at)
 
     def until(self, key: CacheKey) -> int:
         return self._asked[self._at[key]].expires_ms
