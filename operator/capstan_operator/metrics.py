@@ -152,7 +152,7 @@ class Metrics:
         self.leader = Gauge("capstan_operator_leader", "1 while this process holds the lease.", registry=self.registry)
         self.adoptions = Gauge(
             "capstan_operator_adoptions",
-            "LLMModels whose pods are to follow a change of settings, by state (waiting, rolling, stuck).",
+            "LLMModels whose pods are to follow other settings or shared prompts, by state (waiting, rolling, stuck).",
             ("state",),
             registry=self.registry,
         )

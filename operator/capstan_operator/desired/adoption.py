@@ -1,6 +1,6 @@
-"""Whose turn it is to take up a pod template that a change of the install's settings has made.
+"""Whose turn it is to take up a pod template that a change of the install's settings, or of shared prompts, has made.
 
-Such a change, a release with another worker image say, concerns every model of the cluster at the same moment. So few
+Such a change, a release with another worker image say, concerns many models of the cluster at the same moment. So few
 take it up at once: the oldest first, each only when one more of its pods has room, and room that is given to one is
 gone for the next. A model that is on its way keeps its place until it has arrived: a release that does not work
 stops with the first few, whose old pods serve on. Only one that is stuck for what the change has not caused gives its

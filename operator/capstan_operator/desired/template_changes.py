@@ -1,11 +1,11 @@
 """Which pod template is in force: the one that would be built now, or the one that the pods have.
 
-The template follows from the spec, from the settings of the install (images, how they are pulled) and from the
-operator's own code. Only a change of the spec is the user's wish for new pods, and rolls at once. The others concern
-every model of a cluster at the same moment:
+The template follows from the spec and the ConfigMaps that it names, from the settings of the install (images, how they
+are pulled) and from the operator's own code. Only a change of the spec is the user's wish for new pods, and rolls at
+once. The others may concern every model of a cluster at the same moment:
 
-    prompts    of `prefixes[].systemFrom`: like a change of the spec, which is all that says where they are
     settings   adopted one after the other (`desired/adoption.py`), or with the next change of the spec
+    prompts    of `prefixes[].systemFrom`, of a ConfigMap that many models may share: like the settings
     code       adopted with the next change of the spec or of the settings: a release whose images stay pinned restarts
                nothing
 
@@ -62,7 +62,12 @@ class Cause(StrEnum):
 
     SPEC = "Spec"
     SETTINGS = "Settings"
+    PROMPTS = "Prompts"
     CODE = "Code"
+
+
+IN_TURN: Final = frozenset((Cause.SETTINGS, Cause.PROMPTS))
+"""What many models are to take up at once, and so take up one after the other."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def choose_template(
     gradually: bool,
 ) -> InForce:
     """Choose the template: `built`, or the one that `live` has. `adopt` says that it is this model's turn to take up
-    what a change of settings makes of it, `gradually` that there are such turns."""
+    what a change of settings or of shared prompts makes of it, `gradually` that there are such turns."""
     template, pod_hash = built
     spec_hash = hash_of_spec(spec)
     if live is None or not (present := PodHash(template_hash(live))):
@@ -98,13 +103,13 @@ def choose_template(
         return InForce(template, pod_hash, _annotations(known.get(CAUSE_ANNOTATION, Cause.SPEC), spec_hash))
     revision = find_revision(revisions, present)
     cause = find_cause(model, spec_hash, built=template, live=live, revision=revision)
-    if cause is Cause.SPEC or (cause is Cause.SETTINGS and adopt):
+    if cause is Cause.SPEC or (cause in IN_TURN and adopt):
         return InForce(template, pod_hash, _annotations(cause, spec_hash))
     return InForce(
         template=template_of(revision) or _kept(live),
         pod_hash=present,
         annotations=_annotations(known.get(CAUSE_ANNOTATION, Cause.SPEC), known.get(SPEC_ANNOTATION, spec_hash)),
-        pending=Pending.ADOPTION if cause is Cause.SETTINGS and gradually else Pending.NEXT_CHANGE,
+        pending=Pending.ADOPTION if cause in IN_TURN and gradually else Pending.NEXT_CHANGE,
     )
 
 
@@ -118,8 +123,10 @@ def find_cause(model: Model, spec_hash: str, *, built: Manifest, live: Manifest,
         is_same = model.status.get("observedGeneration") == model.generation
     else:
         is_same = known == spec_hash or (revision is not None and generation_of(revision) == model.generation)
-    if not is_same or _are_other_prompts(model.spec, built, live):
+    if not is_same:
         return Cause.SPEC
+    if _are_other_prompts(model.spec, built, live):
+        return Cause.PROMPTS
     ours, theirs = _settings_in(built), _settings_in(live["spec"].get("template") or {})
     # NB: only what both say: the API server fills in what is left out, and so one of the two may say more.
     both = [key for key in ours.keys() & theirs.keys() if ours[key] is not None and theirs[key] is not None]
@@ -137,14 +144,16 @@ def _are_other_prompts(spec: LLMModelSpec | None, built: Manifest, live: Manifes
 
 def hash_of_spec(spec: LLMModelSpec) -> str:
     """Give a hash of those parts of the spec that the pod template follows from. Defaults are not in it, so that a
-    release with further fields finds the same."""
+    release with further fields finds the same; nor are texts of ConfigMaps, which are no part of the spec."""
+    own = tuple(one if one.systemFrom is None else one.model_copy(update={"system": None}) for one in spec.prefixes)
+    spec = spec.model_copy(update={"prefixes": own})
     said = spec.model_dump(mode="json", exclude=dict(_NOT_IN_PODS), exclude_defaults=True)
     return digest(_without_empty(said))
 
 
 def is_adopted(deployment: Manifest) -> bool:
-    """Say whether the present template was taken up for a change of settings."""
-    return bool((deployment["metadata"].get("annotations") or {}).get(CAUSE_ANNOTATION) == Cause.SETTINGS)
+    """Say whether the present template was taken up in turn."""
+    return (deployment["metadata"].get("annotations") or {}).get(CAUSE_ANNOTATION) in IN_TURN
 
 
 def _without_empty(document: Any) -> Any:

@@ -68,7 +68,8 @@ class Pending(StrEnum):
     """Why a pod template that is newer than the one in force is not in force."""
 
     ADOPTION = "Adoption"
-    """The settings of the install have changed, such as an image: it is adopted when its turn comes."""
+    """The settings of the install have changed, such as an image, or a prompt that models may share: it is adopted when
+    its turn comes."""
     NEXT_CHANGE = "NextChange"
     """Only the operator has changed, or adoption is switched off: it comes with the next change of the spec."""
 

@@ -142,7 +142,7 @@ class Adopter:
         turns = decide_turns(states, nodes=nodes, places=self._places, granted=self._granted)
         begun, self._granted = turns - self._granted, turns
         for key in sorted(begun):
-            log.info("took up a change of settings", extra={"model": str(key)})
+            log.info("took up a change of settings or of shared prompts", extra={"model": str(key)})
             self._wake(key)
 
     @property
@@ -170,7 +170,7 @@ class Adopter:
         if holding - self._stuck:
             named = [str(key) for key in sorted(holding)]
             log.warning(
-                "rollouts for a change of settings are stuck, and others wait for them",
+                "rollouts for a change of settings or of shared prompts are stuck, and others wait for them",
                 extra={"models": named, "waiting": waiting},
             )
         self._stuck = holding

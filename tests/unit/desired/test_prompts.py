@@ -20,7 +20,8 @@ from capstan_operator.desired.prompts import (
     prompt_keys,
     read_prompts,
 )
-from capstan_operator.desired.template_changes import CAUSE_ANNOTATION
+from capstan_operator.desired.template_changes import CAUSE_ANNOTATION, is_adopted
+from capstan_operator.desired.types import Pending
 from capstan_operator.desired.volumes import PREFIXES_FILE
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from support.plainmodels import SETTINGS, deployment_of, make_model, snapshot_of
@@ -108,17 +109,43 @@ def test_what_the_pods_have_is_read_whatever_is_in_it(text: str) -> None:
     assert last_of_children("llama", []) == {}
 
 
-def test_another_text_replaces_the_pods_at_once() -> None:
-    """It is the user's wish as a change of the spec is, although no generation tells of it."""
-    live = deployment_of(_filled("one", status={"observedGeneration": 1}))
-    same, other = _written(_filled("one"), live), _written(_filled("two"), live)
+def _deployment(model: Model, live: Manifest, **options: Any) -> tuple[Manifest, Pending | None]:
+    fields = {"revisions": {model.key: options.pop("revisions", ())}}
+    desired = build_model(model, snapshot_of(model, live, **fields), options.pop("settings", SETTINGS), **options)
+    return next(item for item in desired.objects if item["kind"] == "Deployment"), desired.pending
+
+
+@pytest.mark.parametrize("has_revision", [False, True])
+def test_another_text_replaces_the_pods_in_turn(has_revision: bool) -> None:
+    """Many models may share its ConfigMap, which are not to be replaced at the same moment."""
+    live = deployment_of(_filled("one"))
     template = live["spec"]["template"]
-    assert same["Deployment"]["spec"]["template"] == template
-    assert other["Deployment"]["spec"]["template"] != template
-    assert other["Deployment"]["metadata"]["annotations"][CAUSE_ANNOTATION] == "Spec"
-    revision = _written(_filled("one"), live, revisions={})["ControllerRevision"]
-    again = _written(_filled("two"), live, revisions={_model().key: (revision,)})
-    assert again["Deployment"]["spec"]["template"] != template
+    revisions = (_written(_filled("one"), live, revisions={})["ControllerRevision"],) if has_revision else ()
+    same, pending = _deployment(_filled("one"), live, revisions=revisions)
+    assert (same["spec"]["template"], pending) == (template, None)
+    waits, pending = _deployment(_filled("two"), live, revisions=revisions)
+    assert (waits["spec"]["template"], pending) == (template, Pending.ADOPTION)
+    turn, pending = _deployment(_filled("two"), live, revisions=revisions, adopt=True)
+    assert turn["spec"]["template"] != template
+    assert (pending, turn["metadata"]["annotations"][CAUSE_ANNOTATION], is_adopted(turn)) == (None, "Prompts", True)
+    never = replace(SETTINGS, adopt_template_changes="OnSpecChange")
+    later, pending = _deployment(_filled("two"), live, revisions=revisions, settings=never)
+    assert (later["spec"]["template"], pending) == (template, Pending.NEXT_CHANGE)
+
+
+def test_another_text_in_the_spec_replaces_the_pods_at_once() -> None:
+    """It is the user's wish, also where another prompt is in a ConfigMap."""
+    live = deployment_of(_filled("one"))
+    changed = _model(HOUSE, {**BRIEF, "system": "Be briefer."}, generation=2)
+    found, pending = _deployment(fill_prompts(changed, {RULES: "two"}, {}).model, live)
+    assert found["spec"]["template"] != live["spec"]["template"]
+    assert (pending, found["metadata"]["annotations"][CAUSE_ANNOTATION]) == (None, "Spec")
+
+
+def test_what_waits_for_its_turn_is_kept_for_the_next_pods() -> None:
+    """The gateway and pods that are made anew for something else have the new text at once."""
+    live = deployment_of(_filled("one"))
+    assert last_of_children("llama", _written(_filled("two"), live).values()) == _prompts(_filled("two"))
 
 
 def test_a_model_without_a_spec_has_no_prompts() -> None:
