@@ -34,6 +34,7 @@ from capstan_gateway.pipeline.call import call_model
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.reply import WholeReply
 from capstan_gateway.pipeline.request import CHAT_PATH, TOKENIZE_PATH, Request
+from capstan_gateway.pipeline.salt import counter_for
 from capstan_gateway.routing.affinity import shared_chars
 from capstan_gateway.routing.held_blocks import PromptBlocks
 from capstan_gateway.routing.unroutable import RoutingError
@@ -250,7 +251,7 @@ class Prompts:
             self._late.popitem(last=False)
 
     async def _names(self, ask: Ask, model: ServedModel, size: int, counter: PromptCounter | None) -> list[bytes]:
-        who = f"{model.id} {model.upstream_name} {'' if counter is None else counter.version}"
+        who = counter_for(model, ask.principal, counter)
         work = partial(names_of, ask.request.document, key=self._key, counter=who)
         if size <= LARGE_BYTES:
             return work()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from capstan_gateway.identity.principal import Principal
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.limits import exact
 from capstan_gateway.pipeline.limits.exact import ExactCounts
@@ -40,7 +41,13 @@ class World:
         self.by: list[str] = []
         endpoints = SimpleNamespace(states=(1,), held=None, lacks=lambda *_: False)
         self.model: Any = SimpleNamespace(
-            id="m", upstream_name="m", plan=None, external=False, endpoints=endpoints, layers=()
+            id="m",
+            upstream_name="m",
+            plan=None,
+            external=False,
+            endpoints=endpoints,
+            layers=(),
+            isolates=False,
         )
         self.deps: Any = SimpleNamespace(
             loop_time=asyncio.get_running_loop().time, counters=SimpleNamespace(of=lambda _: self.counter),
@@ -48,13 +55,13 @@ class World:
         )  # fmt: skip
         self.counts = ExactCounts(self.deps, seconds=0.05, on_count=self.by.append)
 
-    async def count(self, text: str) -> int | None:
+    async def count(self, text: str, *, tenant: str = "a") -> int | None:
         """Count a prompt that is open."""
         request = SimpleNamespace(
             came=10, untranslatable=None, document={"messages": [{"role": "user", "content": text}]},
             route=SimpleNamespace(tasks=frozenset()),
         )  # fmt: skip
-        ask: Any = SimpleNamespace(request=request, model=self.model)
+        ask: Any = SimpleNamespace(request=request, model=self.model, principal=Principal(tenant=tenant))
         return await self.counts.count(ask, self.model, 1000, PromptRatios(), lambda *_: True)
 
 
@@ -111,3 +118,14 @@ async def test_a_prompt_whose_blocks_are_looked_for_is_made_into_tokens_once(mon
     world.deps.prompts = SimpleNamespace(made_here=made_here)
     assert [await world.count("one"), await world.count("two")] == [3, 10]
     assert world.by == ["file", "file"]
+
+
+@pytest.mark.parametrize(("isolates", "by"), [(False, "cache"), (True, "file")])
+async def test_a_count_is_found_again_by_its_tenant(monkeypatch: pytest.MonkeyPatch, isolates: bool, by: str) -> None:
+    """Of a model that keeps tenants apart: how soon a prompt is decided tells no other tenant that it was asked."""
+    world = World(monkeypatch, tells)
+    world.counter.may.set()
+    world.model.isolates = isolates
+    for tenant in "aab":
+        assert await world.count("hello", tenant=tenant) == 10
+    assert world.by == ["file", "cache", by]

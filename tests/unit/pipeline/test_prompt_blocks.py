@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from capstan_contract.kv_events import Head, block_names, root_name
+from capstan_gateway.identity.principal import Principal
 from capstan_gateway.pipeline import prompt_blocks
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.prompt_blocks import MOST_AT_WORK, MOST_BYTES, MOST_LATE, SMALL_TOKENS, Prompts
@@ -77,7 +78,7 @@ class World:
         self.absent = False
         heads = SharedHeads()
         endpoints = SimpleNamespace(held=self.held, heads=heads, states=(1, 2), lacks=lambda *_: self.absent)
-        self.model: Any = SimpleNamespace(id="t/m", upstream_name="m", adapter="", endpoints=endpoints)
+        self.model: Any = SimpleNamespace(id="t/m", upstream_name="m", adapter="", endpoints=endpoints, isolates=False)
         self.deps: Any = SimpleNamespace(counters=SimpleNamespace(of=lambda _: self.counter), background=Background())
         self.prompts = Prompts(lambda: self.deps, asyncio.get_running_loop().time, seconds=seconds)
 
@@ -87,16 +88,18 @@ class World:
 
         monkeypatch.setattr(prompt_blocks, "tokens_by_engine", ask_engine)
 
-    def ask(self, document: dict[str, Any], *, path: bytes = CHAT) -> Any:
+    def ask(self, document: dict[str, Any], *, path: bytes = CHAT, tenant: str = "a") -> Any:
         """What is asked."""
         request = SimpleNamespace(document=document, raw=b"", route=SimpleNamespace(upstream_path=path))
-        return SimpleNamespace(request=request, session="", note_counting=lambda _: None)
+        principal = Principal(tenant=tenant)
+        return SimpleNamespace(request=request, session="", note_counting=lambda _: None, principal=principal)
 
     async def blocks(
-        self, document: dict[str, Any], *, path: bytes = CHAT, size: int = SIZE, salt: str = ""
+        self, document: dict[str, Any], *, path: bytes = CHAT, size: int = SIZE, salt: str = "", tenant: str = "a"
     ) -> PromptBlocks | None:
         """Give the blocks of a prompt."""
-        return await self.prompts.blocks_of(self.ask(document, path=path), self.model, size=size, salt=salt)
+        ask = self.ask(document, path=path, tenant=tenant)
+        return await self.prompts.blocks_of(ask, self.model, size=size, salt=salt)
 
     @property
     def by(self) -> tuple[int, int, int]:
@@ -140,6 +143,25 @@ async def test_a_prompt_is_made_into_tokens_once(world: World) -> None:
     assert await world.prompts.made_here(world.ask(chat("other")), world.model, counter) == packed(map(ord, "other"))
     assert await world.blocks(chat("other", temperature=1)) == PromptBlocks(5, names("other"))
     assert (len(counter.made), world.asked) == (2, 0)
+
+
+@pytest.mark.parametrize(("isolates", "times"), [(False, 1), (True, 2)])
+async def test_no_tenant_finds_out_what_another_one_has_asked(world: World, isolates: bool, times: int) -> None:
+    """By how soon a prompt is known: of a model that keeps tenants apart each has it made for itself, also of those who
+    ask together, and a beginning of one is none of another's."""
+    counter = world.counter
+    assert counter is not None
+    world.model.isolates = isolates
+    counter.may.clear()
+    both = [asyncio.ensure_future(world.blocks(chat("hello"), tenant=tenant)) for tenant in "ab"]
+    await asyncio.sleep(0)
+    counter.may.set()
+    assert await asyncio.gather(*both) == [PromptBlocks(5, names("hello"))] * 2
+    await world.blocks(chat("hello"), tenant="a")
+    assert len(counter.made) == times
+    counter.knows = False
+    await world.blocks(chat("hello", "more"), tenant="c")
+    assert world.by == ((3, 0, 1) if isolates else (3, 1, 0))
 
 
 async def test_the_engine_is_asked_where_no_tokenizer_tells(world: World) -> None:

@@ -32,6 +32,7 @@ from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.layers import guards_of
 from capstan_gateway.pipeline.reply import Reply, WholeReply
 from capstan_gateway.pipeline.request import TOKENIZE_PATH
+from capstan_gateway.pipeline.salt import counter_for
 from capstan_gateway.routing.unroutable import RoutingError
 from capstan_gateway.tokens.counter import CountedBy
 from capstan_gateway.tokens.prefixes import PromptCounts, names_of
@@ -155,7 +156,7 @@ class ExactCounts:
     ) -> tuple[str, int | None, list[bytes]]:
         """Give who knows it in this process, the tokens if somebody does, and the names of the conversation."""
         counter, document = self._deps.counters.of(model.id), ask.request.document
-        who = f"{model.id} {model.upstream_name} {'' if counter is None else counter.version}"
+        who = counter_for(model, ask.principal, counter)
         names = await self._on_size(ask, partial(names_of, document, key=self._key, counter=who))
         known = self._counts.find(names)
         if known is not None:
