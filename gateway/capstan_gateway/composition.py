@@ -501,6 +501,8 @@ class Gateway:
         metrics = self.metrics
         told_by = held.told_by()
         metrics.kv_event_streams.at(model).value = len(told_by)
+        for reason, times in held.unheard.items():
+            metrics.kv_unheard.at(model, reason).value = times
         metrics.kv_blocks.at(model).value = sum(map(held.blocks, told_by))
         metrics.kv_decisions.at(model, "blocks").value = held.exact
         metrics.kv_decisions.at(model, "beginning").value = held.beginnings

@@ -83,7 +83,7 @@ class _Told:
 class HeldBlocks:
     """Those of one model. Only the loop's thread touches it."""
 
-    __slots__ = ("_told", "beginnings", "estimated", "exact", "expected_hits", "prompt_tokens")
+    __slots__ = ("_told", "beginnings", "estimated", "exact", "expected_hits", "prompt_tokens", "unheard")
 
     def __init__(self) -> None:
         self._told: dict[str, _Told] = {}
@@ -97,6 +97,8 @@ class HeldBlocks:
         """Tokens of prompts that the chosen endpoints held."""
         self.prompt_tokens = 0
         """Of the same prompts, all tokens."""
+        self.unheard: dict[str, int] = {}
+        """How often a worker was not heard, or no longer, by the reason, of `kv_listening.Unheard`."""
 
     def begin(self, endpoint_id: str, head: Head) -> None:
         """A worker begins to tell: what was known of its endpoint is forgotten."""

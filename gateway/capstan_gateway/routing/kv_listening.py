@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass
+from enum import StrEnum
 from random import Random
 from typing import Final
 
@@ -41,14 +42,40 @@ CONNECT_SECONDS: Final = 5.0
 FIRST_PAUSE_SECONDS: Final = 0.5
 MOST_PAUSE_SECONDS: Final = 30.0
 OK: Final = 200
+FULL: Final = 503
+"""What a worker answers to which as many listen as may (`docs/worker.md`)."""
 AT_ONCE_BYTES: Final = 8192
 AT_ONCE_LINES: Final = 64
 """Behind so many bytes or lines others have their turn: to take them in is up to a millisecond of work."""
 _HEADERS: Final = ((b"accept", KV_EVENTS_TYPE.encode()),)
 
 
+class Unheard(StrEnum):
+    """Why a worker is not heard, or no longer."""
+
+    UNREACHABLE = "unreachable"
+    REFUSED = "refused"
+    """It tells nothing: an older release, or an engine without events."""
+    FULL = "full"
+    """As many listen to it as may: this gateway goes by the estimate, and others do not."""
+    MALFORMED = "malformed"
+    BLOCKS = "blocks"
+    """There is no room for the blocks that it tells."""
+    SILENT = "silent"
+    ENDED = "ended"
+    FAULT = "fault"
+    """A bug of ours."""
+
+
 class NotTold(Exception):
     """A worker that does not tell."""
+
+    def __init__(self, status: int) -> None:
+        if status == FULL:
+            self.reason, why = Unheard.FULL, "as many listen to it as may"
+        else:
+            self.reason, why = Unheard.REFUSED, f"it answers with status {status}"
+        super().__init__(why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +156,22 @@ class KVListening:
             began = self._now()
             try:
                 await self._hear(id_, worker, held)
-                why = "its stream has ended"
+                reason, why = Unheard.ENDED, "its stream has ended"
             except UpstreamError as error:
-                why = type(error).__name__
-            except (KVEventError, NotTold, TooManyBlocks) as error:
-                why = str(error)
+                reason, why = Unheard.UNREACHABLE, type(error).__name__
+            except NotTold as error:
+                reason, why = error.reason, str(error)
+            except KVEventError as error:
+                reason, why = Unheard.MALFORMED, str(error)
+            except TooManyBlocks as error:
+                reason, why = Unheard.BLOCKS, str(error)
             except TimeoutError:
-                why = f"no line for {LOST_SECONDS:g} s"
+                reason, why = Unheard.SILENT, f"no line for {LOST_SECONDS:g} s"
             except Exception as error:
                 # A bug that this worker has found: the other ones are to be heard all the same.
                 log.exception("a worker was not heard, because of a bug", extra={"endpoint": id_})
-                why = type(error).__name__
+                reason, why = Unheard.FAULT, type(error).__name__
+            held.unheard[reason] = held.unheard.get(reason, 0) + 1
             if why != said:
                 said = why
                 log.info("a worker does not tell which blocks it holds", extra={"endpoint": id_, "reason": why})
@@ -162,7 +194,7 @@ class KVListening:
         known = 0
         try:
             if response.status != OK:
-                raise NotTold(f"it answers with status {response.status}")
+                raise NotTold(response.status)
             async with aclosing(_lines(response)) as lines:
                 head = read_head(await anext(lines, b""))
                 self._make_room(head.snapshot)

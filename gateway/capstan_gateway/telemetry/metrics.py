@@ -298,6 +298,10 @@ class Metrics(Collector):
         self.kv_event_streams = NumberFamily(
             "gauge", "gateway_kv_event_streams", "Endpoints that have told which blocks of prompts they hold.", model
         )
+        self.kv_unheard = NumberFamily(
+            "counter", "gateway_kv_event_losses_total",
+            "How often a worker that tells which blocks it holds was not heard, or no longer.", ("model", "reason"),
+        )  # fmt: skip
         self.kv_blocks = NumberFamily(
             "gauge", "gateway_kv_blocks_held", "Blocks of prompts that endpoints hold, as they tell.", model
         )

@@ -204,6 +204,8 @@ async def test_an_engine_that_dies_with_its_worker_is_left_for_the_others(tmp_pa
                 await ask(gateway, client, conversation(number, turns=2))
             assert served(other) == 4
             await eventually(lambda: gateway.metric("gateway_kv_event_streams", model="m") == 1, what="the loss")
+            lost = {"model": "m", "reason": "unreachable"}
+            await eventually(lambda: gateway.metric("gateway_kv_event_losses_total", **lost), what="word of it")
 
 
 async def test_nothing_is_asked_for_a_model_whose_workers_do_not_tell(tmp_path: Path) -> None:

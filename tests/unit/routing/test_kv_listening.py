@@ -176,19 +176,21 @@ async def test_what_a_worker_says_wrongly_costs_what_it_has_told(wrong: bytes) -
     assert len(connections) == 3
 
 
-async def test_a_worker_that_has_no_such_page_is_asked_again() -> None:
-    """It may be another version by then."""
+@pytest.mark.parametrize(("status", "reason"), [(b"404 Not Found", "refused"), (b"503 Service Unavailable", "full")])
+async def test_a_worker_that_does_not_tell_is_asked_again(status: bytes, reason: str) -> None:
+    """It may be another version by then, or have room for one more who listens; each reason is counted."""
 
     async def script(peer: Peer) -> None:
         await peer.request()
         if peer.number == 1:
-            await peer.send(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            await peer.send(b"HTTP/1.1 %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status)
             return
         await peer.send(HEAD, chunk(told(5)))
         await peer.gone()
 
     async with heard(script) as world:
         await world.knows(1)
+        assert world.held.unheard == {reason: 1}
 
 
 async def test_an_endpoint_that_goes_is_forgotten_with_its_connection() -> None:

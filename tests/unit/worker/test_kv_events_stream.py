@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from capstan_contract.kv_events import (
     BEAT,
@@ -147,6 +149,12 @@ def test_silence_is_broken_by_beats() -> None:
         await client.leave()
 
     virtually(scene)
+
+
+def test_all_gateways_of_an_install_may_listen() -> None:
+    """As many as the chart's autoscaling makes, and twice as many while they are replaced by others."""
+    values = yaml.safe_load((Path(__file__).parents[3] / "helm/capstan/values.yaml").read_text())
+    assert 2 * values["gateway"]["autoscaling"]["maxReplicas"] <= MOST_READERS
 
 
 def test_those_who_listen_are_bounded() -> None:

@@ -13,8 +13,9 @@ from typing import Final
 
 from capstan_contract.kv_events import MOST_BLOCKS, Change
 
-MOST_READERS: Final = 8
-"""Gateways that listen at once: each holds a connection, and a difference of its own."""
+MOST_READERS: Final = 32
+"""Gateways that listen at once, those of a rolling update together: each holds a connection, and a difference of its
+own, which one that reads keeps small; the largest, of one that does not, takes tens of megabytes until it is let go."""
 DEFAULT_BLOCK_TOKENS: Final = 16
 """vLLM's. Said until the engine's first event says another."""
 
