@@ -214,6 +214,25 @@ def test_ordinary_questions_reach_their_number(small: int) -> None:
     for number in range(60, 120):
         found.put("one", asked(number), vector(number))
     assert len(found) == 40
-    for key in found.keys():
+    there = found.keys()
+    for key in there:
         found.drop(key)
     assert found.bytes == 0
+
+
+def test_who_loses_questions_loses_their_memory() -> None:
+    """A partition of a few takes what these take, however many it once had."""
+    found = Neighbours(most=10_000)
+    rows = [vector(number) for number in range(400)]
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number, row in enumerate(rows):
+            found.put("a", asked(number), row)
+        for number in range(395):
+            found.drop(asked(number).key)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken < 100_000
+    assert nearest(found, "a", 397, count=1) == ["question 397"]
