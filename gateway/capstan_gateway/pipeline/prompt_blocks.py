@@ -18,7 +18,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -77,7 +77,8 @@ _SEEN_OTHERWISE: Final = (
 
 
 SMALL_TOKENS: Final = 4096
-"""So many are named where they are; to name more takes a thread, about a microsecond for each block."""
+"""So many are read and named where they are; to name more takes a thread, about a microsecond for each block."""
+T = TypeVar("T")
 Kept = tuple[Sequence[int], bool]
 """Tokens of a prompt, and whether these are all."""
 
@@ -109,8 +110,10 @@ class Prompts:
         sizes = set() if held is None else held.block_sizes()
         if held is None or not sizes or size < LEAST_BLOCKS * min(sizes) * BYTES_PER_TOKEN:
             return None
-        found = await self._find(ask, model, size)
-        names = None if found is None else await self._named(found[0], sizes, salt=salt, adapter=model.adapter)
+        seconds = self._seconds * max(1.0, size / (BYTES_PER_TOKEN * WAIT_TOKENS))
+        found = await self._find(ask, model, size, seconds)
+        root = root_name(salt=salt, adapter=model.adapter)
+        names = None if found is None else await self._on_size(_blocks, found[0], seconds, sizes, root)
         if found is None or names is None:
             held.estimated += 1
             return None
@@ -144,12 +147,15 @@ class Prompts:
                 self._kept.put(names[-1], tokens)
         return tokens
 
-    async def _find(self, ask: Ask, model: ServedModel, size: int) -> Kept | None:
+    async def _find(self, ask: Ask, model: ServedModel, size: int, seconds: float) -> Kept | None:
         request = ask.request
+        if size > MOST_BYTES:
+            return None
         given = request.document.get("prompt")
         if isinstance(given, list) and request.route.upstream_path == COMPLETION_PATH:
-            return _as_given(given)
-        if size > MOST_BYTES or not _is_readable(request):
+            taken = await self._on_size(_as_given, given, seconds)
+            return None if taken is None else (taken, True)
+        if not _is_readable(request):
             return None
         counter = self._deps().counters.of(model.id)
         names = await self._names(ask, model, size, counter)
@@ -157,7 +163,6 @@ class Prompts:
         if known is not None and known.whole:
             return known.tokens, True
         began = self._clock()
-        seconds = self._seconds * max(1.0, size / (BYTES_PER_TOKEN * WAIT_TOKENS))
         tokens = await self._in_time(ask, model, counter, names, seconds)
         ask.note_counting(self._clock() - began)
         if tokens is not None:
@@ -259,14 +264,15 @@ class Prompts:
             return await self._threads.run(work)
         return []
 
-    async def _named(
-        self, tokens: Sequence[int], sizes: set[int], *, salt: str, adapter: str
-    ) -> Mapping[int, Sequence[int]] | None:
-        root = root_name(salt=salt, adapter=adapter)
+    async def _on_size(
+        self, work: Callable[..., T | None], tokens: Sequence[int], seconds: float, *more: Any
+    ) -> T | None:
+        """Give what this makes of tokens, of many beside the loop; None where it is too late then."""
         if len(tokens) <= SMALL_TOKENS:
-            return _blocks(tokens, sizes, root)
-        with suppress(Busy):
-            return await self._threads.run(_blocks, tokens, sizes, root)
+            return work(tokens, *more)
+        with suppress(Busy, TimeoutError):
+            async with asyncio.timeout(seconds):
+                return await self._threads.run(work, tokens, *more)
         return None
 
 
@@ -280,12 +286,16 @@ def _is_readable(request: Request) -> bool:
     return request.route.upstream_path == COMPLETION_PATH and isinstance(document.get("prompt"), str)
 
 
-def _as_given(prompt: list[Any]) -> Kept | None:
+def _as_given(prompt: list[Any]) -> "array[int] | None":
     """Read a prompt that is given as tokens."""
+    tokens = packed(())
     try:
-        return packed(prompt), True
+        # NB: in pieces, between which the loop gets Python's lock when this runs beside it.
+        for start in range(0, len(prompt), SMALL_TOKENS):
+            tokens.extend(packed(prompt[start : start + SMALL_TOKENS]))
     except (TypeError, OverflowError):
         return None  # Several prompts, or what an engine will refuse.
+    return tokens
 
 
 def _tokens(counter: PromptCounter, document: Mapping[str, Any]) -> "array[int] | None":

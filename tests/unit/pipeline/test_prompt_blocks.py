@@ -12,7 +12,14 @@ from capstan_contract.kv_events import Head, block_names, root_name
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.pipeline import prompt_blocks
 from capstan_gateway.pipeline.background import Background
-from capstan_gateway.pipeline.prompt_blocks import MOST_AT_WORK, MOST_BYTES, MOST_LATE, SMALL_TOKENS, Prompts
+from capstan_gateway.pipeline.prompt_blocks import (
+    MOST_AT_WORK,
+    MOST_BYTES,
+    MOST_LATE,
+    MOST_THREADS,
+    SMALL_TOKENS,
+    Prompts,
+)
 from capstan_gateway.routing.affinity import BLOCK_CHARS, FORKS, SharedHeads
 from capstan_gateway.routing.held_blocks import HeldBlocks, PromptBlocks
 from capstan_gateway.tokens.kept import packed
@@ -282,15 +289,35 @@ async def test_a_prompt_of_tokens_is_taken_as_it_is(world: World) -> None:
     assert (world.counter.made, world.asked) == ([], 0)
 
 
+async def test_a_long_prompt_of_tokens_is_read_beside_the_loop(world: World) -> None:
+    """It is read and named like a short one; and where the threads are busy for as long as a request waits, not at all:
+    the request goes by the estimate."""
+    tokens = list(range(2 * SMALL_TOKENS + 4))
+    expected = PromptBlocks(len(tokens), {4: block_names(tokens, 4, before=root_name())})
+    assert await world.blocks({"prompt": tokens}, path=COMPLETIONS) == expected
+    assert await world.blocks({"prompt": [*tokens, "x"]}, path=COMPLETIONS) is None
+    world.prompts._seconds = 0.02
+    may = threading.Event()
+    crowd = [asyncio.ensure_future(world.prompts._threads.run(may.wait)) for _ in range(MOST_THREADS)]
+    await asyncio.sleep(0)
+    assert await world.blocks({"prompt": tokens}, path=COMPLETIONS) is None
+    assert await world.blocks({"prompt": TOKENS}, path=COMPLETIONS) is not None
+    may.set()
+    await asyncio.gather(*crowd)
+    assert world.by == (2, 0, 2)
+
+
 async def test_short_and_huge_prompts_are_not_looked_at(world: World) -> None:
-    """The short one is computed sooner; of the huge one nobody makes tokens in time. Without a worker none is."""
+    """The short one is computed sooner; the huge one is made into tokens by nobody in time, and is not looked at where
+    it is given as tokens either. Without a worker none is."""
     assert await world.blocks(chat("hello"), size=31) is None
     assert world.by == (0, 0, 0)
     assert await world.blocks(chat("hello"), size=MOST_BYTES + 1) is None
-    assert world.by == (0, 0, 1)
+    assert await world.blocks({"prompt": TOKENS}, path=COMPLETIONS, size=MOST_BYTES + 1) is None
+    assert world.by == (0, 0, 2)
     world.held.forget("a")
     assert await world.blocks(chat("hello")) is None
-    assert world.by == (0, 0, 1)
+    assert world.by == (0, 0, 2)
 
 
 async def test_a_long_prompt_is_named_beside_the_loop(world: World) -> None:
