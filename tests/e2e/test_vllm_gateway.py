@@ -254,7 +254,7 @@ async def test_a_cancel_of_queued_work_reaches_vllm(engines: Engines):
     """vLLM stops computing what nobody wants any more, in the middle of the answer."""
     running, generated = "vllm:num_requests_running", "vllm:generation_tokens_total"
     with engines.redis.client() as redis:
-        queue = QueueGateway(redis, "test/tiny")
+        queue = QueueGateway(redis, "test/tiny", name="another")
         before = engines.chat.metric(generated)
         one = queue.chat("count", model="tiny", stream=False, more={"max_tokens": 1900, "ignore_eos": True})
         await eventually(lambda: engines.chat.metric(generated) > before, what="vLLM's work")
