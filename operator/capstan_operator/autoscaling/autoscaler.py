@@ -206,10 +206,14 @@ def _least(entry: _Entry) -> int:
 def _written_here(entry: _Entry) -> int | None:
     """Give the number that is ours to write; None where it is the HPA's.
 
-    To zero and from zero it is ours, whoever says it above.
+    To zero and from zero it is ours, whoever says it above. While it is not known what is asked of the model, a person
+    may set it, within the bounds.
     """
     assert entry.decision is not None  # noqa: S101  # it was decided
     desired = entry.decision.desired
+    if entry.decision.reason is Reason.UNKNOWN:
+        # NB: whoever writes it keeps to `max` as well; only the least may be another one at each moment.
+        return entry.decision.least if entry.current < entry.decision.least else None
     if entry.use is HpaUse.NONE:
         return desired
     if entry.current == 0:

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 NAME: Final = "v1beta1.external.metrics.k8s.io"
 EVERY: Final = 5.0
+SOON: Final = 1.0
+"""Seconds between two looks while it is not known whether the API is available."""
 PATIENCE: Final = 60.0
 """For how long the API server may say that the API is not available before that is believed."""
 
@@ -63,7 +65,7 @@ class Registration:
             return
         while True:
             await self.step(self._place)
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(SOON if self._may_be_there and self.standing.usable is None else EVERY)
 
     async def step(self, place: Place) -> None:
         """Bring the APIService to what it should be, and look whether it is available."""

@@ -112,6 +112,23 @@ def test_silence_is_told_after_a_while() -> None:
     assert world.autoscaler.scaled(KEY) == Scaled(known=False, desired=2)
 
 
+def test_while_nothing_is_known_the_number_is_anybodys() -> None:
+    """But for what a schedule asks for; as soon as something is known it is ours."""
+    world = World(time=datetime(2026, 5, 4, 7, 59, 58, tzinfo=UTC))
+    model = scaled(schedules=[{"cron": "0 8 * * *", "min": 3}, {"cron": "0 18 * * *", "min": 1}])
+    world.autoscaler.tell(model, deployment(2))
+    world.step()
+    assert world.autoscaler.says(KEY).replicas is None
+    world.autoscaler.tell(model, deployment(1))
+    assert world.autoscaler.says(KEY).replicas is None
+    assert KEY in world.step(3)
+    assert world.autoscaler.says(KEY).replicas == 3
+    world.demand = Demand(in_flight=140)
+    world.autoscaler.tell(model, deployment(3))
+    world.step()
+    assert world.autoscaler.says(KEY).replicas == 5
+
+
 def test_a_new_process_goes_on_from_the_status() -> None:
     """Since when nothing was asked, and when and why the number was changed last."""
     world = World(Demand())
