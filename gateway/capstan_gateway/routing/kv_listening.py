@@ -41,6 +41,8 @@ LOST_SECONDS: Final = 3 * KV_EVENTS_BEAT_SECONDS
 CONNECT_SECONDS: Final = 5.0
 FIRST_PAUSE_SECONDS: Final = 0.5
 MOST_PAUSE_SECONDS: Final = 30.0
+NO_ROOM_PAUSE_SECONDS: Final = 300.0
+"""After one for whose blocks there is no room: its snapshot would be read again for nothing."""
 OK: Final = 200
 FULL: Final = 503
 """What a worker answers to which as many listen as may (`docs/worker.md`)."""
@@ -177,6 +179,8 @@ class KVListening:
                 log.info("a worker does not tell which blocks it holds", extra={"endpoint": id_, "reason": why})
             failures = 0 if self._now() - began > MOST_PAUSE_SECONDS else failures + 1
             pause = doubled(FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS, failures - 1)
+            if reason is Unheard.BLOCKS:
+                pause = NO_ROOM_PAUSE_SECONDS
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
 
     async def _hear(self, id_: str, worker: Endpoint, held: HeldBlocks) -> None:

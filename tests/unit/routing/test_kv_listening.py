@@ -95,6 +95,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kv_listening, "TICK_SECONDS", 0.01)
     monkeypatch.setattr(kv_listening, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(kv_listening, "MOST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(kv_listening, "NO_ROOM_PAUSE_SECONDS", 0.02)
 
 
 async def test_what_a_worker_tells_is_known() -> None:
@@ -191,6 +192,32 @@ async def test_a_worker_that_does_not_tell_is_asked_again(status: bytes, reason:
     async with heard(script) as world:
         await world.knows(1)
         assert world.held.unheard == {reason: 1}
+
+
+async def test_one_for_whose_blocks_there_is_no_room_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For long: it would tell all that it holds, again and again, and for nothing. One that is lost is asked soon."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def slept(seconds: float) -> None:
+        if seconds > 1:
+            pauses.append(seconds)
+        await sleep(min(seconds, 0.01))
+
+    monkeypatch.setattr(kv_listening, "NO_ROOM_PAUSE_SECONDS", 300.0)
+    monkeypatch.setattr(kv_listening.asyncio, "sleep", slept)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(HEAD, chunk(told(*range(1001)) if peer.number == 2 else told(*range(7))))
+        if peer.number == 1:
+            peer.reset()
+        await peer.gone()
+
+    async with heard(script) as world:
+        await eventually(lambda: world.held.unheard.get("blocks"), every=0.01, what="one that holds too much")
+        await world.knows(7)
+    assert [150 <= pause <= 300 for pause in pauses] == [True]
 
 
 async def test_an_endpoint_that_goes_is_forgotten_with_its_connection() -> None:
