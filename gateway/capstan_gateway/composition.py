@@ -318,6 +318,7 @@ class Gateway:
             Job("probes", self._prober().run),
             Job("hit-rates", self.hit_rates.run),
             Job("kv-events", self.kv_listening.run),
+            Job("kept-prompts", self._prompts.run),
             Job("demand", self.demand.run),
             *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
             *self._sources(),

@@ -59,6 +59,8 @@ MOST_LATE: Final = 3
 """So often in a row an engine may be later than requests wait; one that does not tell at all may not once."""
 PAUSE_SECONDS: Final = 5.0
 """How long it is not asked then."""
+FORGET_SECONDS: Final = 5.0
+"""How often it is looked whether tokens were kept for long enough."""
 MOST_LATE_MODELS: Final = 1024
 MOST_BYTES: Final = 4 * 1024 * 1024
 """Of a longer prompt nobody makes tokens in time."""
@@ -99,6 +101,12 @@ class Prompts:
         self._late: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """Models whose engines were late: how often in a row, and until when they are not asked."""
         self._asking = 0
+
+    async def run(self) -> None:
+        """Give up what is kept of prompts for too long, until cancelled."""
+        while True:
+            await asyncio.sleep(FORGET_SECONDS)
+            self._kept.forget()
 
     def close(self) -> None:
         """Let the thread end."""

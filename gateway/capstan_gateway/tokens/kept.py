@@ -14,6 +14,8 @@ MOST_BYTES: Final = 32 * 1024 * 1024
 """Eight million tokens: the prompt that was used longest ago goes first."""
 KEPT_SECONDS: Final = 900.0
 """How long tokens are believed: an engine may be replaced by one with another template."""
+FORGOTTEN_AT_ONCE: Final = 1000
+"""Prompts that are given up in one go: a fraction of a millisecond."""
 _OF_A_PROMPT: Final = 300
 """Bytes that each takes beside its tokens."""
 TOKEN_CODE: Final = next(code for code in "IL" if array(code).itemsize == 4)
@@ -55,6 +57,16 @@ class KeptTokens:
         self.bytes += _size(tokens)
         while self.bytes > self._most_bytes:
             self._drop(next(iter(self._kept)))
+
+    def forget(self) -> None:
+        """Give up those that are over, the one that was used longest ago first: tokens are what a prompt says. Called
+        every few seconds, none is there for longer than twice the time for which it is believed."""
+        now, kept = self._clock(), self._kept
+        for _ in range(min(FORGOTTEN_AT_ONCE, len(kept))):
+            name = next(iter(kept))
+            if now < kept[name][1]:
+                return
+            self._drop(name)
 
     def find(self, names: Sequence[bytes]) -> Beginning | None:
         """Give the tokens of the longest beginning that is known."""

@@ -22,7 +22,7 @@ from capstan_gateway.pipeline.prompt_blocks import (
 )
 from capstan_gateway.routing.affinity import BLOCK_CHARS, FORKS, SharedHeads
 from capstan_gateway.routing.held_blocks import HeldBlocks, PromptBlocks
-from capstan_gateway.tokens.kept import packed
+from capstan_gateway.tokens.kept import KeptTokens, packed
 from capstan_gateway.upstream.errors import ConnectFailed
 from support.wait import eventually
 
@@ -150,6 +150,17 @@ async def test_a_prompt_is_made_into_tokens_once(world: World) -> None:
     assert await world.prompts.made_here(world.ask(chat("other")), world.model, counter) == packed(map(ord, "other"))
     assert await world.blocks(chat("other", temperature=1)) == PromptBlocks(5, names("other"))
     assert (len(counter.made), world.asked) == (2, 0)
+
+
+async def test_nobody_has_to_ask_for_tokens_to_be_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gateway that is idle keeps no prompts."""
+    monkeypatch.setattr(prompt_blocks, "FORGET_SECONDS", 0.01)
+    world.prompts._kept = KeptTokens(asyncio.get_running_loop().time, seconds=0.02)
+    await world.blocks(chat("hello"))
+    running = asyncio.create_task(world.prompts.run())
+    await eventually(lambda: not len(world.prompts._kept), every=0.01, what="no tokens")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 @pytest.mark.parametrize(("isolates", "times"), [(False, 1), (True, 2)])

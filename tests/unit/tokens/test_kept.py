@@ -2,7 +2,7 @@
 
 import pytest
 
-from capstan_gateway.tokens.kept import KeptTokens, packed
+from capstan_gateway.tokens.kept import FORGOTTEN_AT_ONCE, KeptTokens, packed
 
 NAMES = [b"one", b"two", b"three"]
 
@@ -46,6 +46,31 @@ def test_tokens_are_believed_for_a_time() -> None:
     assert kept.find([b"one"]) is not None
     now[0] = 10.0
     assert kept.find([b"one"]) is None
+
+
+def test_tokens_that_are_over_are_given_up() -> None:
+    """They are what somebody has said, and do not wait for others to need the room; used ones go with the rest."""
+    now = [0.0]
+    kept = KeptTokens(lambda: now[0], seconds=10.0)
+    for number in range(2 * FORGOTTEN_AT_ONCE):
+        now[0] = number / FORGOTTEN_AT_ONCE
+        kept.put(b"%d" % number, packed([number]))
+    kept.forget()
+    assert len(kept) == 2 * FORGOTTEN_AT_ONCE
+    now[0] = 9.5
+    assert kept.find([b"0"]) is not None
+    now[0] = 11.5
+    kept.forget()
+    assert len(kept) == FORGOTTEN_AT_ONCE
+    kept.forget()
+    assert [number for number in range(2 * FORGOTTEN_AT_ONCE) if b"%d" % number in kept._kept] == [
+        0,
+        *range(FORGOTTEN_AT_ONCE + 501, 2 * FORGOTTEN_AT_ONCE),
+    ]
+    now[0] = 19.9
+    for _ in range(2):
+        kept.forget()
+    assert (len(kept), kept.bytes) == (0, 0)
 
 
 @pytest.mark.parametrize("wrong", [[-1], [2**32], ["a"], [None], [[1]]])
