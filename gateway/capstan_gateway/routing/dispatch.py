@@ -96,6 +96,7 @@ class Dispatcher:
         began = now = self._now()
         # NB: made once there is something to keep track of: most calls are answered by the first endpoint.
         progress: Progress | None = None
+        expected = False
         if call.headers_of is not None or call.avoid:
             progress = Progress(call, now)
             if call.headers_of is not None:
@@ -110,7 +111,8 @@ class Dispatcher:
                 elif endpoints.tiered:
                     state = pick_by_tier(states, now, self._rng, excluded=excluded, affinity=call.affinity)
                 elif call.prompt is not None:
-                    state = self._by_work(call, call.prompt, states, now, excluded)
+                    state = self._by_work(call, call.prompt, states, now, excluded, expected=expected)
+                    expected = True
                 else:
                     holder = None if call.affinity is None else endpoints.sessions.holder(call.affinity)
                     state = pick(states, now, self._rng, excluded=excluded, affinity=call.affinity, holder=holder)
@@ -152,15 +154,19 @@ class Dispatcher:
         states: Sequence[EndpointState],
         now: float,
         excluded: frozenset[EndpointState],
+        *,
+        expected: bool,
     ) -> EndpointState | None:
-        """Pick by what endpoints hold of the prompt, and note where it goes."""
+        """Pick by what endpoints hold of the prompt, and note where it goes. `expected` says that it was counted."""
         endpoints, key = call.endpoints, call.affinity
         held = {} if endpoints.held is None else endpoints.held.held(prompt, now)
         holder, tokens = (None, 0) if key is None else endpoints.sessions.found(key)
         wanted = Wanted(prompt.tokens, held, prompt.shared, key, holder, tokens)
         state = least_work(states, now, self._rng, wanted, excluded)
         if state is not None and endpoints.held is not None:
-            endpoints.held.chosen(state.endpoint.id, prompt, held, now)
+            if not expected:
+                endpoints.held.expect(prompt, held.get(state.endpoint.id, 0))
+            endpoints.held.chosen(state.endpoint.id, prompt, now)
         return state
 
     def again(self, call: Call, answer: DispatchedResponse, error: BaseException) -> bool:
@@ -313,6 +319,9 @@ class Dispatcher:
         progress.exclude(state)
         verdict = another_attempt(error, repeatable=progress.call.repeatable)
         if verdict is Again.FREELY:
+            call = progress.call
+            if call.prompt is not None and call.endpoints.held is not None:
+                call.endpoints.held.not_sent(state.endpoint.id, call.prompt)
             return True
         progress.sent += 1
         possible = progress.others() or (same_endpoint_may_do(error) and progress.wait_until > now)

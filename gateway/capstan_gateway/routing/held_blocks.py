@@ -122,6 +122,13 @@ class HeldBlocks:
                 told.soon.pop(name, None)
         return len(told.blocks) - before
 
+    def not_sent(self, endpoint_id: str, prompt: PromptBlocks) -> None:
+        """It could not be sent there: none of it counts as held there but what its worker has told."""
+        told = self._told.get(endpoint_id)
+        if told is not None and told.soon:
+            for name in prompt.names.get(told.size, ())[:MOST_SOON]:
+                told.soon.pop(name, None)
+
     def forget(self, endpoint_id: str) -> None:
         """The worker is lost, or its endpoint gone."""
         self._told.pop(endpoint_id, None)
@@ -148,10 +155,13 @@ class HeldBlocks:
                 found[id_] = told.leading(names, now) * told.size
         return found
 
-    def chosen(self, endpoint_id: str, prompt: PromptBlocks, held: Mapping[str, int], now: float) -> None:
-        """A prompt is sent to an endpoint that holds so much of it: for a moment all of it counts as held there."""
+    def expect(self, prompt: PromptBlocks, tokens: int) -> None:
+        """Count a prompt, and so many tokens of it that the endpoint holds which was chosen first."""
         self.prompt_tokens += prompt.tokens
-        self.expected_hits += min(held.get(endpoint_id, 0), prompt.tokens)
+        self.expected_hits += min(tokens, prompt.tokens)
+
+    def chosen(self, endpoint_id: str, prompt: PromptBlocks, now: float) -> None:
+        """A prompt is sent to an endpoint: for a moment all of it counts as held there."""
         told = self._told.get(endpoint_id)
         if told is None:
             return

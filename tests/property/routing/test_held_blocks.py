@@ -98,19 +98,28 @@ def test_what_was_sent_counts_for_a_moment() -> None:
     prompt, held = prompt_of(list(range(40))), HeldBlocks()
     for id_ in ("a", "b"):
         snapshot(held, id_, list(prompt.names[SIZE][:2]))
-    held.chosen("a", prompt, {"a": 8, "b": 8}, NOW)
+    held.chosen("a", prompt, NOW)
     assert held.held(prompt, NOW + SOON_SECONDS / 2) == {"a": 40, "b": 8}
     assert held.held(prompt, NOW + SOON_SECONDS) == {"a": 8, "b": 8}
-    held.chosen("a", prompt, {}, NOW)
+    held.chosen("a", prompt, NOW)
     held.apply("a", Change(stored=prompt.names[SIZE][2:5]))
     assert held.held(prompt, NOW + SOON_SECONDS) == {"a": 20, "b": 8}
     held.apply("b", Change(cleared=True))
-    held.chosen("b", prompt, {}, NOW)
+    held.chosen("b", prompt, NOW)
     assert held.held(prompt, NOW)["b"] == 40
     held.apply("b", Change(cleared=True))
     assert held.held(prompt, NOW)["b"] == 0
-    held.chosen("gone", prompt, {}, NOW)
-    assert (held.prompt_tokens, held.expected_hits) == (160, 8)
+    held.chosen("gone", prompt, NOW)
+    held.not_sent("gone", prompt)
+
+
+def test_what_could_not_be_sent_does_not_count() -> None:
+    """But what its worker has told does."""
+    prompt, held = prompt_of(list(range(40))), HeldBlocks()
+    snapshot(held, "a", list(prompt.names[SIZE][:2]))
+    held.chosen("a", prompt, NOW)
+    held.not_sent("a", prompt)
+    assert held.held(prompt, NOW) == {"a": 8}
 
 
 def test_what_counts_for_a_moment_is_bounded() -> None:
@@ -118,9 +127,9 @@ def test_what_counts_for_a_moment_is_bounded() -> None:
     held, size = HeldBlocks(), 1
     snapshot(held, "a", [], size=size)
     first = prompt_of([1, 2, 3], size)
-    held.chosen("a", first, {}, NOW)
+    held.chosen("a", first, NOW)
     assert held.held(first, NOW) == {"a": 3}
-    held.chosen("a", prompt_of(list(range(7, 7 + MOST_SOON)), size), {}, NOW)
+    held.chosen("a", prompt_of(list(range(7, 7 + MOST_SOON)), size), NOW)
     assert held.held(first, NOW) == {"a": 0}
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from capstan_contract.kv_events import Change, Head
 from capstan_gateway.errors import UpstreamFailed
 from capstan_gateway.routing.attempt import AttemptOutcome
 from capstan_gateway.routing.breaker import BreakerSettings, BreakerState
 from capstan_gateway.routing.budget import BudgetSettings, RetryBudget
 from capstan_gateway.routing.dispatch import Dispatcher
+from capstan_gateway.routing.held_blocks import HeldBlocks, PromptBlocks
 from capstan_gateway.routing.port import MAX_NOTES, Call
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.upstream.errors import (
@@ -583,3 +585,19 @@ def test_errors_of_unsent_attempts_come_out_as_they_are() -> None:
             await dispatcher(Upstreams(REFUSED)).dispatch(call(endpoint_set(2)))
 
     run_virtually(scenario())
+
+
+@virtually
+async def test_a_prompt_counts_as_held_where_it_was_sent() -> None:
+    """Not where nobody could be reached: equal prompts that come next do not go there for it. It is counted once."""
+    client, endpoints = Upstreams(by_id={"e0": REFUSED, "e1": WELL}), endpoint_set(2)
+    held = endpoints.held = HeldBlocks()
+    for id_, stored in ("e0", [1, 2]), ("e1", [1]):
+        held.begin(id_, Head(16, len(stored)))
+        held.apply(id_, Change(stored=stored))
+    prompt = PromptBlocks(64, {16: [1, 2, 3, 4]})
+    answer = await dispatcher(client).dispatch(call(endpoints, prompt=prompt))
+    answer.close()
+    assert client.asked == ["e0", "e1"]
+    assert held.held(prompt, now()) == {"e0": 32, "e1": 64}
+    assert (held.prompt_tokens, held.expected_hits) == (64, 32)
