@@ -624,6 +624,17 @@ def test_a_queue_is_told_to_the_operator() -> None:
     assert "--appendfsync" not in redis["args"]
 
 
+def test_whoever_turns_the_queue_on_is_told_what_it_does_not_keep(tmp_path: Path) -> None:
+    """That what waits goes with Redis' pod, and that it can be read there; or nothing, where neither is so."""
+    lost, readable = "are lost with Redis' pod", "can be read in Redis"
+    plain = _notes(tmp_path / "plain", with_values(queue={"enabled": True}))
+    kept = {"persistence": {"enabled": True}, "auth": {"existingSecret": "redis"}}
+    careful = _notes(tmp_path / "careful", {**QUEUE, "redis": kept})
+    assert (lost in plain, readable in plain) == (True, True)
+    assert (lost in careful, readable in careful) == (False, False)
+    assert lost not in _notes(tmp_path / "off", OPEN)
+
+
 def test_workers_of_a_queue_have_a_user_of_their_own() -> None:
     """The chart's Redis keeps what waits, lets the models' pods in, and gives them the rights that the docs say."""
     objects = render(QUEUE)
