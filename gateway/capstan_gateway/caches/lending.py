@@ -25,6 +25,10 @@ class Evicting(Protocol):
         """Have so many be free."""
         ...
 
+    def push_out(self, size: int) -> bool:
+        """Have so many be free for an entry; False where it is not worth those that would have to go."""
+        ...
+
 
 class CacheBytes:
     """Implements `memory.Account` for all caches, and the budget's `Lender`."""
@@ -49,7 +53,8 @@ class CacheBytes:
             largest = max(self._holders(), key=lambda one: one.bytes, default=None)
             if largest is None or not largest.bytes:
                 return False
-            largest.evict(self._share.held + size - self.limit)
+            if not largest.push_out(self._share.held + size - self.limit):
+                return False
         # NB: nobody else gives anything back for a cache.
         return self._share.has_room(size) and self._share.grow(size)
 

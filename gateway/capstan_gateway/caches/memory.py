@@ -3,7 +3,8 @@
     an entry has no room ─► the tenant that has the most (within a factor of 2) ─► its least recently used go
 
 So who asks for very many different things pushes out what is its own: a tenant that has half of an equal share or less
-loses nothing to others. An entry for which only such tenants could make room is not kept.
+loses nothing to others. An entry for which only such tenants could make room is not kept, and none for which hundreds
+of others would have to go: it is not worth them, and to push them out would take the loop's time.
 
 Least recently used, and no cleverer policy, for a reason: an entry costs a model's answer, not a read from a disk, and
 what is asked again is asked again soon (80% of all reuse of prefixes in chats is within ten minutes: arXiv 2506.02634).
@@ -23,6 +24,8 @@ TENANT_BYTES: Final = 768
 """What a tenant takes beside its entries. Measured: some 720 bytes for one of a single entry."""
 SLICE: Final = 500
 """Entries that are looked at in one go: less than a millisecond."""
+MOST_PUSHED_OUT: Final = 500
+"""Entries that go for one that is put in place of them: some milliseconds."""
 _LOOKED_AT: Final = 4
 """Entries of a tenant that are looked at with each that is put: those that have expired go, also of who is gone."""
 
@@ -129,9 +132,8 @@ class MemoryEntries:
         size, whose = entry.size, tenant_of(key.partition)
         if self._closed or size + TENANT_BYTES > self.max_bytes or self._purged(key, entry.created_ms):
             return False
-        while self._bytes + self._taken_by(whose, size) > self.max_bytes or self._count >= self._max_entries:
-            if not self._evict_for(whose, size):
-                return False
+        if not self._make_room(whose, size):
+            return False
         taken = self._taken_by(whose, size)
         if not self._account.take(taken):
             return False
@@ -146,7 +148,18 @@ class MemoryEntries:
         """Have so many bytes, or more, be free: the least recently used of who has the most go."""
         least = max(self._bytes - size, 0)
         while self._bytes > least:
-            self._evict(next(iter(self._ranks[-1])))
+            self._evict(self._largest)
+
+    def push_out(self, size: int) -> bool:
+        """Do the same for an entry that comes; False where it is not worth those that would go, of which not more than
+        `MOST_PUSHED_OUT` go then."""
+        least, left = max(self._bytes - size, 0), MOST_PUSHED_OUT
+        while self._bytes > least:
+            if not left or (left == MOST_PUSHED_OUT and not self._gives(self._largest, size)):
+                return False
+            self._evict(self._largest)
+            left -= 1
+        return True
 
     def drop(self, key: CacheKey) -> bool:
         """Forget an entry; False when there is none."""
@@ -225,17 +238,40 @@ class MemoryEntries:
         while len(ranks) > 1 and not ranks[-1]:
             ranks.pop()
 
-    def _evict_for(self, whose: str, size: int) -> bool:
-        """Make room for an entry of a tenant's, which counts as if it had it; False where none is to be made."""
+    @property
+    def _largest(self) -> str:
+        return next(iter(self._ranks[-1]))
+
+    def _make_room(self, whose: str, size: int) -> bool:
+        """Make it for an entry of a tenant's; False where none is to be made, or too many would have to go."""
+        left = MOST_PUSHED_OUT
+        while True:
+            missing = self._bytes + self._taken_by(whose, size) - self.max_bytes
+            if missing <= 0 and self._count < self._max_entries:
+                return True
+            loser = self._loser(whose, size)
+            if loser is None or not left or (left == MOST_PUSHED_OUT and not self._gives(loser, missing)):
+                return False
+            self._evict(loser)
+            left -= 1
+
+    def _loser(self, whose: str, size: int) -> str | None:
+        """Give who makes room for an entry of a tenant's, which counts as if it had it; None where nobody is to."""
         tenant = self._tenants.get(whose)
         rank = ((0 if tenant is None else tenant.charge) + self._charge_of(size)).bit_length()
         if rank < len(self._ranks):
-            self._evict(next(iter(self._ranks[-1])))
-        elif tenant is not None:
-            self._evict(whose)
-        else:
-            return False
-        return True
+            return self._largest
+        return None if tenant is None else whose
+
+    def _gives(self, whose: str, size: int) -> bool:
+        """Whether the first of a tenant's to go may make so much room, as far as it alone says."""
+        entries = self._tenants[whose].entries
+        freed = 0
+        for entry in islice(entries.values(), MOST_PUSHED_OUT):
+            freed += entry.size
+            if freed >= size:
+                return True
+        return len(entries) < MOST_PUSHED_OUT
 
     def _evict(self, whose: str) -> None:
         tenant = self._tenants[whose]

@@ -4,11 +4,12 @@ import gc
 import tracemalloc
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capstan_gateway.caches.lending import CacheBytes
-from capstan_gateway.caches.memory import SLICE, TENANT_BYTES, MemoryEntries
+from capstan_gateway.caches.memory import MOST_PUSHED_OUT, SLICE, TENANT_BYTES, MemoryEntries
 from capstan_gateway.caches.port import OWN_BYTES, CacheKey, Entry, Form
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.tokens.usage import Usage
@@ -113,6 +114,54 @@ def test_one_tenant_that_floods_pushes_out_its_own() -> None:
     left = [key for key in flood if memory.get(key) is not None]
     assert len(left) > 50
     assert left == flood[-len(left) :]
+
+
+def key_of(who: int, number: int = 0) -> CacheKey:
+    """Give a key of a tenant."""
+    return CacheKey(f"{who:032x}", "m", number.to_bytes(3, "big"))
+
+
+def test_who_would_have_the_most_takes_nothing_from_those_with_less() -> None:
+    """Where only tenants could make room that have less than who comes would have then, its entry is not kept."""
+    size = entry(3000, 100).size + TENANT_BYTES
+    memory = MemoryEntries(max_bytes=4 * size, max_entries=100, now_ms=lambda: 0)
+    for who in (1, 2):
+        assert memory.put(key_of(who), entry(3000, 100))
+    assert not memory.put(key_of(3), entry(9000, 100))
+    assert (len(memory), memory.evicted) == (2, 0)
+
+
+@pytest.mark.parametrize("by", ["policy", "budget"])
+def test_an_entry_is_not_worth_hundreds_of_others(by: str) -> None:
+    """One for which more than `MOST_PUSHED_OUT` would have to go is not kept, and none goes for it, whether the
+    policy's bytes or those of all caches are full; one that as many as that make room for is."""
+    room = 2000 * entry(100, 100).size + TENANT_BYTES
+    bytes_of_all = CacheBytes(MemoryBudget(4 * room), lambda: [memory]) if by == "budget" else None
+    memory = MemoryEntries(
+        max_bytes=room if by == "policy" else 10 * room, max_entries=10**6, now_ms=lambda: 0, account=bytes_of_all
+    )
+    for number in range(2000):
+        assert memory.put(key_of(1, number), entry(100, 100))
+    assert not memory.put(key_of(1, 5000), entry(MOST_PUSHED_OUT * entry(100, 100).size, 100))
+    assert (len(memory), memory.evicted) == (2000, 0)
+    assert memory.put(key_of(1, 5000), entry((MOST_PUSHED_OUT - 2) * entry(100, 100).size, 100))
+    assert 0 < memory.evicted <= MOST_PUSHED_OUT
+
+
+@pytest.mark.parametrize("by", ["policy", "budget"])
+def test_no_more_go_in_one_go_than_the_loop_has_time_for(by: str) -> None:
+    """Also where each of many tenants alone has fewer entries not more than `MOST_PUSHED_OUT` go for one."""
+    size, each = 1900, MOST_PUSHED_OUT - 1  # A tenant has little less than 2**20 bytes, and so has who comes then.
+    small = entry(size - entry(0, 100).size, 100)
+    room = 4 * (each * size + TENANT_BYTES)
+    bytes_of_all = CacheBytes(MemoryBudget(4 * room), lambda: [memory]) if by == "budget" else None
+    memory = MemoryEntries(
+        max_bytes=room if by == "policy" else 10 * room, max_entries=10**6, now_ms=lambda: 0, account=bytes_of_all
+    )
+    for number in range(each):
+        assert all(memory.put(key_of(who, number), small) for who in range(4))
+    assert not memory.put(key_of(9), entry(int(1.1 * each * size), 100))
+    assert memory.evicted == MOST_PUSHED_OUT
 
 
 def test_what_has_expired_of_tenants_that_are_gone_goes() -> None:
