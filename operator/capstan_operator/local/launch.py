@@ -123,8 +123,12 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
 
 
 def wanted_replicas(spec: LLMModelSpec) -> int:
-    """Give how many processes a model gets: those that it would begin with in a cluster, and never very many."""
-    return min(replicas.wanted_replicas(spec, None), MOST_REPLICAS)
+    """Give how many processes a model gets: those that it would begin with in a cluster, and never very many.
+
+    Nobody scales it here, so one that would begin with none in a cluster, until it is asked for, has one.
+    """
+    wanted = replicas.wanted_replicas(spec, None)
+    return min(wanted if spec.scaling is None else max(wanted, 1), MOST_REPLICAS)
 
 
 def engine_command(launch: Launch, *, port: int, worker_port: int, prefixes: Path | None) -> list[str]:
