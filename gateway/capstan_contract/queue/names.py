@@ -31,6 +31,10 @@ WINDOW_BYTES: Final = 1 << 20
 """Of one answer that its gateway has not passed on yet; a worker that has more waits, as the reader is slow."""
 MOST_CRASHES: Final = 2
 """An entry that has been with so many engines or workers when they died is answered with an error."""
+MOST_GAP_MS: Final = 120_000
+"""A longer time between two entries that are taken counts as so much: then it is no worker's pace."""
+MOST_MEAN_AGE_MS: Final = 600_000
+"""What was measured of the pace longer ago refuses nobody any more."""
 MOST_BELLS: Final = 128
 MOST_TOLD: Final = 10_000
 MOST_OUT: Final = 100_000

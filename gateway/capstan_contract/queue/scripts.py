@@ -19,6 +19,8 @@ from capstan_contract.queue.names import (
     LEASE_MS,
     MOST_BELLS,
     MOST_CRASHES,
+    MOST_GAP_MS,
+    MOST_MEAN_AGE_MS,
     MOST_OUT,
     MOST_TOLD,
     PASSED_OVER,
@@ -77,6 +79,14 @@ end
 -- One that waits goes, with its bytes.
 local function leave_waiting(id, class, bytes)
   if redis.call('ZREM', waits(class), id) == 1 then redis.call('HINCRBY', stats, 'bytes', 0 - bytes) end
+  if waiting() == 0 then redis.call('HDEL', stats, 'last') end
+end
+
+-- How long it takes from one take to the next one, in milliseconds; 0: nobody knows, or not any more.
+local function mean_gap()
+  local known = redis.call('HMGET', stats, 'mean', 'mean_at')
+  if now - number(known[2], 0) > {MOST_MEAN_AGE_MS} then return 0 end
+  return number(known[1], 0)
 end
 
 local function wait_again(id, class, start, place)
@@ -136,7 +146,7 @@ local id, class, tenant, weight, cost = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV
 local ttl, owner, meta, body = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
 local most, most_bytes, most_wait = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 if redis.call('EXISTS', entry(id)) == 1 then return {'known', 0, -1} end
-local mean = number(redis.call('HGET', stats, 'mean'), 0)
+local mean = mean_gap()
 local count = waiting()
 local bytes = number(redis.call('HGET', stats, 'bytes'), 0)
 if count == 0 and bytes ~= 0 then
@@ -187,7 +197,7 @@ TAKE: Final = (
     + f"""
 local worker, most, lowest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local passed = P .. 'passed'
-local given, looked = {{}}, 0
+local given, looked, waited = {{}}, 0, 0
 
 local function choose()
   local first
@@ -242,22 +252,31 @@ while #given < most and looked < 1000 do
       redis.call('PEXPIRE', work(class), KEPT)
       local attempt = redis.call('HINCRBY', entry(id), 'a', 1)
       redis.call('HSET', entry(id), 's', 'r', 'w', worker, 'p', place)
+      waited = math.max(waited, now - tonumber(e[6]))
       given[#given + 1] = {{id, attempt, class, left, now - tonumber(e[6]), e[3], e[4]}}
     end
   end
 end
 
--- How fast work goes out is told by takes while others wait: without a queue it is only how fast work comes in.
+-- How fast work goes out is told by takes while others wait: without a queue it is only how fast work comes in. Then it
+-- is no slower than the longest wait of those that are taken: else a mean that keeps all others away would never sink.
+local left_waiting = waiting()
 if #given > 0 then
-  local last = redis.call('HGET', stats, 'last')
+  local last, mean, gap = tonumber(redis.call('HGET', stats, 'last') or ''), mean_gap(), nil
+  if redis.call('ZCOUNT', P .. 'workers', '(' .. whole(now), '+inf') == 0 then last = nil end
   if last then
-    local each = math.max(now - tonumber(last), 0) / #given
-    local mean = number(redis.call('HGET', stats, 'mean'), each)
-    mean = mean + (1 - 0.9 ^ #given) * (each - mean)
-    redis.call('HSET', stats, 'mean', string.format('%.3f', math.max(mean, 0.001)))
+    gap = math.min(math.max(now - last, 0) / #given, {MOST_GAP_MS})
+  elseif left_waiting == 0 and waited < mean then
+    gap = waited
   end
-  if waiting() > 0 then redis.call('HSET', stats, 'last', whole(now)) else redis.call('HDEL', stats, 'last') end
+  if gap then
+    if mean == 0 then mean = gap end
+    mean = mean + (1 - 0.9 ^ #given) * (gap - mean)
+    redis.call('HSET', stats, 'mean', string.format('%.3f', math.max(mean, 0.001)), 'mean_at', whole(now))
+  end
+  redis.call('HSET', stats, 'last', whole(now))
 end
+if left_waiting == 0 then redis.call('HDEL', stats, 'last') end
 return given
 """
 )
@@ -387,6 +406,8 @@ if tonumber(room) < 0 then
   redis.call('ZADD', P .. 'workers', whole(now), worker)
   redis.call('HDEL', P .. 'room', worker)
 else
+  -- While nobody was there nothing could be taken: that says nothing of how fast workers are.
+  if redis.call('ZCOUNT', P .. 'workers', '(' .. whole(now), '+inf') == 0 then redis.call('HDEL', stats, 'last') end
   redis.call('ZADD', P .. 'workers', whole(now + ALIVE), worker)
   redis.call('HSET', P .. 'room', worker, room)
 end
@@ -429,7 +450,7 @@ for class = 0, CLASSES - 1 do
   if redis.call('EXISTS', work(class)) == 1 then running = running + redis.call('XLEN', work(class)) end
 end
 return {counts, number(redis.call('HGET', stats, 'bytes'), 0), oldest,
-        whole(number(redis.call('HGET', stats, 'mean'), 0) * 1000), running, room, workers,
+        whole(mean_gap() * 1000), running, room, workers,
         redis.call('ZCOUNT', P .. 'alive', '(' .. whole(now), '+inf')}
 """
 )

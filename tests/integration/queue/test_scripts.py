@@ -17,7 +17,15 @@ from capstan_contract.queue.calls import (
     read_posted,
     read_state,
 )
-from capstan_contract.queue.names import PASSED_OVER, WINDOW_BYTES, PriorityClass, queue_prefix, told_key
+from capstan_contract.queue.names import (
+    MOST_GAP_MS,
+    MOST_MEAN_AGE_MS,
+    PASSED_OVER,
+    WINDOW_BYTES,
+    PriorityClass,
+    queue_prefix,
+    told_key,
+)
 from support.queue import WIDE, HeldQueue, failures
 from support.redis_server import RedisServer, redis_server
 
@@ -73,11 +81,18 @@ def test_what_a_full_queue_refuses_leaves_nothing(queue: HeldQueue, bounds: Boun
     assert read_placed(queue.ask("more", bounds=bounds)).accepted
 
 
+def are_there(queue: HeldQueue, worker: str) -> None:
+    """A worker and the gateway say that they are there."""
+    queue.run(queue.calls.renew(worker, [], room=1))
+    queue.run(queue.calls.beat("g"))
+
+
 def drained(queue: HeldQueue, *, each_ms: int, entries: int) -> None:
     """Let a worker take one entry after the other in such intervals, with others behind them."""
     for number in range(entries):
-        queue.ask(f"measured-{number}")
+        queue.ask(f"measured-{number}", ttl_ms=86_400_000)
     for _ in range(entries):
+        are_there(queue, "measuring")
         queue.take("measuring")
         queue.now += each_ms
 
@@ -89,6 +104,72 @@ def test_the_expected_wait_is_what_was_measured(queue: HeldQueue) -> None:
         queue.ask(f"front-{number}")
     placed = read_placed(queue.ask("last"))
     assert (placed.place, placed.milliseconds) == (5, 1_000)
+
+
+def waits(queue: HeldQueue, name: str) -> int:
+    """Put two entries in; give the wait that the second one expects."""
+    queue.ask(f"{name}-front")
+    return read_placed(queue.ask(f"{name}-behind")).milliseconds
+
+
+def test_time_in_which_nothing_waited_is_no_pace(queue: HeldQueue) -> None:
+    """Where those that waited have gone before a worker came, the next take, an hour later, measures nothing."""
+    queue.run(queue.calls.renew("w", [], room=1))
+    for name in ("taken", "left", "gone"):
+        queue.ask(name)
+    queue.take("w")
+    queue.run(queue.calls.cancel(["left", "gone"]))
+    queue.now += 3_600_000
+    queue.run(queue.calls.renew("w", [], room=1))
+    queue.ask("next")
+    queue.take("w")
+    assert waits(queue, "one") == -1
+
+
+def test_time_in_which_no_worker_was_there_is_no_pace(queue: HeldQueue) -> None:
+    """What waits for an hour for a worker to come says nothing of how long an entry takes."""
+    queue.run(queue.calls.renew("w", [], room=1))
+    for name in ("taken", "one", "two", "three"):
+        queue.ask(name, ttl_ms=7_200_000)
+    queue.take("w")
+    queue.now += 3_600_000
+    queue.run(queue.calls.beat("g"))
+    assert [one.id for one in queue.take("early")] == ["one"]
+    queue.now += 20_000
+    are_there(queue, "w")
+    assert [one.id for one in queue.take("w")] == ["two"]
+    assert read_state(queue.run(queue.calls.beat("g"))).mean_us == 0
+
+
+def test_a_pace_is_measured_by_two_minutes_at_most(queue: HeldQueue) -> None:
+    """A worker that is there and takes nothing for an hour makes nobody expect an hour."""
+    drained(queue, each_ms=100, entries=30)
+    for name in ("one", "two", "three"):
+        queue.ask(name, ttl_ms=7_200_000)
+    queue.take("w")
+    for _ in range(300):
+        queue.now += 12_000
+        are_there(queue, "w")
+    assert queue.take("w")
+    assert read_placed(queue.ask("next")).milliseconds <= MOST_GAP_MS
+
+
+def test_a_pace_that_keeps_all_away_is_forgotten(queue: HeldQueue) -> None:
+    """With workers that take at once, a long expected wait of former times sinks with each take; and it is not
+    believed for longer than ten minutes, when nothing is taken."""
+    drained(queue, each_ms=12_000, entries=30)
+    before = waits(queue, "before")
+    assert before == 12_000
+    assert len(queue.take("measuring", 2)) == 2
+    for number in range(60):
+        are_there(queue, "measuring")
+        queue.ask(f"idle-{number}")
+        assert queue.take("measuring")
+        queue.now += 1
+    assert 0 < waits(queue, "after") < 1_000
+    queue.now += MOST_MEAN_AGE_MS + 1
+    assert read_placed(queue.ask("late")).milliseconds == -1
+    assert read_state(queue.run(queue.calls.beat("g"))).mean_us == 0
 
 
 def test_an_idle_queue_says_nothing_of_how_fast_it_is(queue: HeldQueue) -> None:

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from capstan_contract.queue.calls import Kind, Post, Posted, read_ids, read_posted, read_state
-from capstan_contract.queue.names import MOST_CRASHES, PriorityClass
+from capstan_contract.queue.names import MOST_CRASHES, PriorityClass, slot_key
 from support.queue import HeldQueue, ModelQueue, failures
 from support.redis_server import RedisServer, redis_server
 
@@ -58,6 +58,8 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(puts=st.lists(PUT, min_size=1, max_size=14))
     def put(self, puts: list[tuple[PriorityClass, str, float, int, int, str]]) -> None:
         """Entries come."""
+        # What was measured of the pace would refuse some: that is not looked at here.
+        self.client.hdel(slot_key(self.queue.calls.prefix), "mean")
         for priority, tenant, weight, tokens, ttl, gateway in puts:
             self.number += 1
             entry = f"e{self.number:04}"
