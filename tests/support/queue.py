@@ -147,7 +147,7 @@ class ModelQueue:
                 for key in [key for key in self.finish if key[0] == priority]:
                     del self.finish[key]
             else:
-                self.virtual[priority] = entry.start
+                self.virtual[priority] = max(self.virtual.get(priority, 0.0), entry.start)
             if entry.gateway not in self.gateways:
                 del self.entries[entry.id]
                 continue
@@ -182,8 +182,13 @@ class ModelQueue:
             if word or entry.unwanted:
                 del self.entries[entry.id]
             else:
-                entry.worker = ""
+                self.wait_again(entry)
         return told
+
+    def wait_again(self, entry: Entry) -> None:
+        """Put one that a worker has had in front of what came later."""
+        entry.worker = ""
+        entry.start = round(min(entry.start, self.virtual.get(entry.priority, 0.0) - 1), 6)
 
 
 def failures(pieces: Sequence[Piece]) -> list[tuple[str, bytes]]:

@@ -89,9 +89,12 @@ local function mean_gap()
   return number(known[1], 0)
 end
 
+-- In front of all that came later: its own start may be of a period that is over, in which the numbers were higher.
 local function wait_again(id, class, start, place)
   leave_work(class, place)
-  redis.call('HSET', entry(id), 's', 'w')
+  local virtual = number(redis.call('HGET', P .. 'virtual', class), 0)
+  start = string.format('%.6f', math.min(tonumber(start), virtual - 1))
+  redis.call('HSET', entry(id), 's', 'w', 'n', start)
   redis.call('HDEL', entry(id), 'w', 'p', 'u', 'z')
   redis.call('HINCRBY', stats, 'bytes', redis.call('HSTRLEN', entry(id), 'b'))
   redis.call('ZADD', waits(class), start, id)
@@ -231,7 +234,10 @@ while #given < most and looked < 1000 do
     redis.call('HDEL', P .. 'virtual', class)
     redis.call('DEL', P .. 'finish:' .. class)
   else
-    redis.call('HSET', P .. 'virtual', class, start)
+    -- One that was given back may start before what has been taken since: time does not go back for it.
+    if tonumber(start) > number(redis.call('HGET', P .. 'virtual', class), 0) then
+      redis.call('HSET', P .. 'virtual', class, start)
+    end
   end
   local e = redis.call('HMGET', entry(id), 'd', 'o', 'm', 'b', 'a', 'q')
   if e[1] then

@@ -238,6 +238,32 @@ def test_batches_wait_for_who_takes_them(queue: HeldQueue) -> None:
     assert [one.id for one in queue.take("w", 4)] == ["batch"]
 
 
+@pytest.mark.parametrize("crashed", [False, True])
+def test_what_is_given_back_goes_before_what_came_later(queue: HeldQueue, crashed: bool) -> None:
+    """Also where nobody has waited meanwhile, so that tenants' turns have begun anew: it is the next one."""
+    for number in range(20):
+        queue.ask(f"early-{number:02}", tokens=10_000)
+    early = queue.take("w", 20)
+    for number in range(5):
+        queue.ask(f"later-{number}", tokens=10, tenant="b")
+    queue.take("v")
+    queue.run(queue.calls.give_back("w", [early[-1].id, early[3].id], crashed=crashed))
+    assert {one.id for one in queue.take("v", 2)} == {"early-19", "early-03"}
+    assert [one.id for one in queue.take("v", 2)] == ["later-1", "later-2"]
+
+
+def test_what_is_given_back_takes_no_turns_from_who_waits(queue: HeldQueue) -> None:
+    """After an old entry has gone first, a tenant that comes then still starts behind what was taken before."""
+    for number in range(10):
+        queue.ask(f"a-{number}", tokens=10)
+    queue.take("w", 5)
+    queue.run(queue.calls.give_back("w", ["a-0"], crashed=False))
+    assert [one.id for one in queue.take("w")] == ["a-0"]
+    for number in range(3):
+        queue.ask(f"late-{number}", tenant="late")
+    assert [one.id for one in queue.take("w", 3)] == ["late-0", "a-5", "late-1"]
+
+
 def test_one_piece_posted_twice_comes_once(queue: HeldQueue) -> None:
     """A worker that does not know whether it was heard says it again, and nobody reads it twice."""
     queue.ask("e")

@@ -131,7 +131,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(worker=st.sampled_from(WORKERS), crashed=st.booleans(), which=WHICH)
     def give_back(self, worker: str, crashed: bool, which: int) -> None:
-        """What nothing was posted of waits again in its old place; of a crash it counts as lost."""
+        """What nothing was posted of waits again, in front of what came later; of a crash it counts as lost."""
         entry = self.entry(which)
         known = self.model.entries.get(entry)
         self.queue.run(self.queue.calls.give_back(worker, [entry], crashed=crashed))
@@ -145,7 +145,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert failures(told) == self.model.lose([entry], self.queue.now, MOST_CRASHES)
         else:
             assert not told
-            known.worker = ""
+            self.model.wait_again(known)
 
     @rule(worker=st.sampled_from(WORKERS))
     def worker_is_lost(self, worker: str) -> None:
