@@ -31,6 +31,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alike, "FIND_SECONDS", 60.0)
     monkeypatch.setattr(alike, "PUT_SECONDS", 60.0)
     monkeypatch.setattr(modelled, "SECONDS", 60.0)
+    monkeypatch.setattr(modelled, "LATE_SECONDS", 60.0)
 
 
 class Upstream:
@@ -206,6 +207,68 @@ async def test_no_more_calls_than_bounded(
         assert gateway.gateway.metrics.cache_not_compared.at("test/c", "busy").value >= 1
         engine.busy.set()
         assert await first == ["miss"]
+
+
+async def test_a_vector_that_comes_late_is_kept(
+    upstream: FakeUpstream, engine: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked does not wait for it, and the model is asked once: what it says then has the question found."""
+    monkeypatch.setattr(alike, "FIND_SECONDS", 0.05)
+    running = running_gateway(tmp_path, *models(upstream), policies=(policy(),))
+    async with running as gateway, client_of(gateway) as client:
+        engine.busy.clear()
+        assert await words(client, "a b c") == ["miss"]
+        assert gateway.gateway.metrics.cache_not_compared.at("test/c", "late").value == 1
+        engine.busy.set()
+        await are_kept(gateway, 1)
+        assert engine.texts == ["a b c"]
+
+
+@pytest.mark.parametrize(("seconds", "asked"), [(600.0, 3), (0.0, 4)])
+async def test_a_model_that_is_late_again_and_again_is_left_alone(
+    seconds: float,
+    asked: int,
+    upstream: FakeUpstream,
+    engine: Upstream,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For a while it is not asked, and questions are not compared; then it is asked again."""
+    monkeypatch.setattr(modelled, "LATE_SECONDS", -1.0)
+    monkeypatch.setattr(modelled, "PAUSE_SECONDS", seconds)
+    running = running_gateway(tmp_path, *models(upstream), policies=(policy(),))
+    async with running as gateway, client_of(gateway) as client:
+        assert await words(client, "a b c", "x y z") == ["miss", "miss"]
+        await are_kept(gateway, 2)
+        assert await words(client, "e 1") == ["hit-semantic"]
+        assert await words(client, "e 2") == ["hit-semantic" if asked == 4 else "miss"]
+        assert len(engine.texts) == asked
+        assert (gateway.gateway.metrics.cache_not_compared.at("test/c", "paused").value > 0) == (asked == 3)
+
+
+async def test_one_tenant_leaves_places_to_others(
+    upstream: FakeUpstream, engine: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has as many calls at once as are free beside them, so that who comes then is compared, too."""
+    monkeypatch.setattr(modelled, "MOST_AT_ONCE", 2)
+    keys = [key_entry(name, tenant=name, user="u") for name in ("a", "b")]
+    running = running_gateway(tmp_path, *models(upstream), keys=keys, policies=(policy(),), insecure_no_auth=False)
+    async with running as gateway, client_of(gateway) as client:
+
+        async def calls(number: int) -> None:
+            await eventually(lambda: sum(one.path.endswith("/embeddings") for one in upstream.requests) == number)
+
+        engine.busy.clear()
+        first = asyncio.create_task(words(client, "a b c", key="a"))
+        await calls(1)
+        assert await words(client, "x y z", key="a") == ["miss"]
+        counted = gateway.gateway.metrics.cache_not_compared.at("test/c", "busy")
+        await eventually(lambda: counted.value == 2, what="a question that is neither looked for nor kept")
+        other = asyncio.create_task(words(client, "e 1", key="b"))
+        await calls(2)
+        engine.busy.set()
+        assert [await first, await other] == [["miss"], ["miss"]]
+        assert "x y z" not in engine.texts
 
 
 async def test_shadow_counts_by_these_vectors(upstream: FakeUpstream, engine: Upstream, tmp_path: Path) -> None:

@@ -42,6 +42,15 @@ _KNOWN: Final = 20_000
 """Word pieces whose vectors are kept, 1.5 KB each: of some 1,500 questions."""
 
 
+class NotCompared(Exception):
+    """Questions are not compared just now, and that is known: nothing is wrong that somebody would have to mend."""
+
+    def __init__(self, reason: str) -> None:
+        """Make it; `reason` is what it is counted as."""
+        super().__init__(reason)
+        self.reason: Final = reason
+
+
 class Reads(Protocol):
     """Makes vectors of texts; `embed.sentences.SentenceEmbedder`."""
 
@@ -106,7 +115,8 @@ class AlikeInProcess:
         shared: SharedQuestions | None = None,
     ) -> None:
         """Make it. `entry_of` gives an entry that is still there; `count` hears why a question was not compared: late,
-        busy, missing (the vectors' weights), failed. `shared` puts into `index` what other replicas have stored."""
+        busy, missing (the vectors' weights), failed, or the reason of a `NotCompared`. `shared` puts into `index` what
+        other replicas have stored."""
         self._tier: Final = tier
         self._judge: Final = Judge(tier)
         self._index: Final = Neighbours(most=tier.maxEntries) if index is None else index
@@ -168,6 +178,8 @@ class AlikeInProcess:
             self._count("late")
         except Busy:
             self._count("busy")
+        except NotCompared as error:
+            self._count(error.reason)
         except EmbeddingsMissing as error:
             self._count("missing")
             self._tell(str(error))
