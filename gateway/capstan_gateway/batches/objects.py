@@ -5,7 +5,8 @@ leaves no multipart upload behind, and no more than one part is in memory.
 """
 
 import asyncio
-from collections.abc import Awaitable
+import os
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -41,7 +42,7 @@ class Objects:
         """Write an object, in place of the one that is there."""
         import obstore
 
-        await self._within(obstore.put_async(self._store(), path, data, use_multipart=False))
+        await self._within(lambda: obstore.put_async(self._store(), path, data, use_multipart=False))
 
     async def get(self, path: str) -> bytes:
         """Give an object."""
@@ -51,7 +52,7 @@ class Objects:
             found = await obstore.get_async(self._store(), path)
             return bytes(await found.bytes_async())
 
-        return await self._within(read())
+        return await self._within(read)
 
     async def delete(self, folder: str) -> None:
         """Delete all objects in a folder, whatever has left them there."""
@@ -64,19 +65,19 @@ class Objects:
                     await obstore.delete_async(self._store(), paths)
 
         with suppress(ObjectGone):
-            await self._within(clear())
+            await self._within(clear)
 
     def _store(self) -> "ObjectStore":
         if self._made is None:
             self._made = _open(self._url, self._seconds)
         return self._made
 
-    async def _within(self, work: Awaitable[T]) -> T:
+    async def _within(self, work: Callable[[], Awaitable[T]]) -> T:
         from obstore.exceptions import BaseError
 
         try:
             async with asyncio.timeout(self._seconds):
-                return await work
+                return await work()
         except FileNotFoundError as error:
             raise ObjectGone("there is no such object") from error
         except (BaseError, OSError, ValueError) as error:  # NB: TimeoutError is an OSError.
@@ -90,8 +91,10 @@ def _open(url: str, seconds: float) -> "ObjectStore":
     if parts.scheme == "file":
         return LocalStore(Path(unquote(parts.path)), automatic_cleanup=True, mkdir=True)
     limit = timedelta(seconds=seconds)
+    # NB: options of the client replace those of the environment.
+    plain = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true")
     return S3Store(
         parts.netloc, prefix=parts.path.strip("/") or None,
-        client_options={"timeout": limit, "connect_timeout": timedelta(seconds=min(5.0, seconds))},
+        client_options={"timeout": limit, "connect_timeout": timedelta(seconds=min(5.0, seconds)), "allow_http": plain},
         retry_config={"max_retries": 3, "retry_timeout": limit},
     )  # fmt: skip

@@ -104,7 +104,7 @@ return redis.call('HGET', KEYS[1], 'status') == 'cancelling' and 2 or 1
 RELEASE: Final = f"""
 {_MINE}
 redis.call('HDEL', KEYS[1], 'token', 'until')
-redis.call('HINCRBY', KEYS[1], 'taken', -1)
+if tonumber(redis.call('HGET', KEYS[1], 'taken') or '0') > 0 then redis.call('HINCRBY', KEYS[1], 'taken', -1) end
 return 1
 """
 """ARGV: token. Who gives it back in peace has not failed with it."""

@@ -63,11 +63,10 @@ class Batches:
     ) -> None:  # fmt: skip
         """Keep so many of a tenant, each for so many seconds behind its end. `wall` gives Unix seconds."""
         self.wall = wall
-        self.lease_seconds: Final = lease_seconds
+        self.lease_seconds = lease_seconds
         self._store = store
         self._most = most
         self._seconds = seconds
-        self._lease_ms = int(lease_seconds * 1000)
 
     # --- for clients ------------------------------------------------------------------------------------------------
 
@@ -180,6 +179,10 @@ class Batches:
             some = fields[begin : begin + _CLEAR]
             arguments: tuple[bytes | str, ...] = (lease.token, done, output.written(), error.written(), *some)
             self._mine(await self._store.run_script(FLUSH, lease.keys, arguments))
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self.lease_seconds * 1000)
 
     @staticmethod
     def _mine(reply: int) -> int:

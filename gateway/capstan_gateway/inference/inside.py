@@ -130,7 +130,11 @@ class InsideAsks:
         if self._queued and model.queue is not None and model.queue.dispatch is not Dispatch.DIRECT:
             return True
         states = model.endpoints.states
-        return max(sum(state.in_flight for state in states), running) < self._spare * max(len(states), 1)
+        # What is about to be sent is in no endpoint's count yet; what comes by way of a virtual model is in that alone.
+        asked = running + sum(
+            not one.principal.batch and one.ask is not None and one.ask.model.id == model.id for one in requests
+        )
+        return max(asked, sum(state.in_flight for state in states)) < self._spare * max(len(states), 1)
 
     async def ask(self, url: str, body: bytes, principal: Principal) -> Answer:
         """Give the answer to one request."""

@@ -1,0 +1,153 @@
+"""When lines of batches are asked, and what happens when a gateway, Redis or the files go away meanwhile."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capstan_gateway.batches.names import Names
+from capstan_gateway.identity.principal import EVERYBODY
+from fakes.openai_upstream import FakeUpstream
+from support.batches import Engine, begun, ended, gateway_on, line, results
+from support.gateway import entry
+from support.queue_taker import Job, completion, queue_worker
+from support.queued import QUEUED
+from support.redis_server import RedisServer, redis_server
+from support.wait import eventually
+
+pytestmark = pytest.mark.redis
+TALK: Any = [{"role": "user", "content": "x"}]
+
+
+@pytest.fixture
+def engine() -> Engine:
+    """An engine."""
+    return Engine()
+
+
+@pytest.fixture
+async def upstream(engine: Engine) -> AsyncIterator[FakeUpstream]:
+    """It, behind HTTP."""
+    async with FakeUpstream(engine.respond) as fake:
+        yield fake
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis of the test's own."""
+    with redis_server(tmp_path) as running:
+        yield running
+
+
+async def test_lines_wait_behind_all_others(tmp_path: Path, server: RedisServer, upstream: FakeUpstream) -> None:
+    """In a queue lines are of class batch, whatever they say themselves; requests of clients are not."""
+
+    async def answer(job: Job) -> None:
+        await job.answer(completion("there"))
+
+    async with gateway_on(tmp_path, server, upstream) as gateway, gateway.client() as client:
+        await gateway.configure(entry("m", upstream.url, queue=QUEUED))
+        body = {"model": "m", "service_tier": "priority", "messages": [{"role": "user", "content": "hello"}]}
+        batch = await begun(client, line(1, body=body), line(2, body=body))
+        wait = {"model": "m"}
+        await eventually(
+            lambda: gateway.metric("gateway_queue_waiting", **wait, **{"class": "batch"}) == 2, what="two lines"
+        )
+        asking = asyncio.create_task(
+            client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
+        )
+        await eventually(
+            lambda: gateway.metric("gateway_queue_waiting", **wait, **{"class": "default"}) == 1, what="a client"
+        )
+        async with queue_worker(server.port, answer, model="test/m"):
+            await asking
+            assert (await ended(client, batch.id)).request_counts.completed == 2
+
+
+async def test_only_spare_room_is_taken(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+) -> None:
+    """A model without a queue has as many lines in flight as are spare, and fewer where clients have some."""
+    async with (
+        gateway_on(tmp_path, server, upstream, batch_spare_requests=3, probe_seconds=0.0) as gateway,
+        gateway.client() as client,
+    ):
+        engine.gate.clear()
+        asking = [asyncio.create_task(client.chat.completions.create(model="m", messages=TALK)) for _ in range(2)]
+        await eventually(lambda: len(engine.asked) == 2, what="two clients")
+        batch = await begun(client, *(line(one) for one in range(12)))
+        await eventually(lambda: len(engine.asked) == 3, what="the first line")
+        await asyncio.sleep(0.5)
+        assert len(engine.asked) == 3
+        engine.gate.set()
+        await asyncio.gather(*asking)
+        over = await ended(client, batch.id)
+        assert over.request_counts.completed == 12
+        assert engine.most_at_once == 3
+
+
+async def test_a_gateway_that_ends_hands_on(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+) -> None:
+    """A gateway that drains brings to an end what it asks and hands on the rest: no line is asked twice."""
+    folders = tmp_path / "one", tmp_path / "two"
+    for folder in folders:
+        folder.mkdir()
+    place = {"files_url": f"file://{tmp_path}/files"}
+    async with (
+        gateway_on(folders[0], server, upstream, **place) as first,
+        gateway_on(folders[1], server, upstream, **place) as second,
+        second.client() as client,
+    ):
+        second.gateway.drain()
+        engine.gate.clear()
+        batch = await begun(client, *(line(one) for one in range(60)))
+        await eventually(lambda: len(engine.asked) >= 8, what="requests of the first")
+        assert first.metric("gateway_batches_running") == 1
+        second.gateway.requests.draining = False
+        first.gateway.drain()
+        await asyncio.sleep(1.5)  # So that it has noticed: it looks once a second.
+        engine.gate.set()
+        over = await ended(client, batch.id)
+        assert over.status == "completed"
+        assert len(await results(client, over.output_file_id)) == 60
+        assert sorted(engine.asked) == sorted({*engine.asked})
+        assert second.metric("gateway_batches_total", status="completed") == 1
+
+
+async def test_redis_that_does_not_answer_holds_a_batch_up(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+) -> None:
+    """While Redis is away a batch waits; afterwards it is completed, with each line once."""
+    async with gateway_on(tmp_path, server, upstream, redis_seconds=0.5) as gateway, gateway.client() as client:
+        room = gateway.gateway.batches
+        assert room is not None
+        room.batches.lease_seconds = 2.0
+        engine.gate.clear()
+        batch = await begun(client, *(line(one) for one in range(40)))
+        await eventually(lambda: len(engine.asked) >= 8, what="some requests")
+        server.pause()
+        try:
+            engine.gate.set()
+            await eventually(lambda: gateway.metric("gateway_batches_running") == 0, seconds=30, what="the end of work")
+        finally:
+            server.go_on()
+        over = await ended(client, batch.id)
+        assert over.status == "completed"
+        assert len(await results(client, over.output_file_id)) == 40
+
+
+async def test_an_input_that_is_gone(tmp_path: Path, server: RedisServer, upstream: FakeUpstream) -> None:
+    """A batch whose input file was lost fails, and says so."""
+    async with gateway_on(tmp_path, server, upstream) as gateway, gateway.client() as client:
+        file = await client.files.create(file=("in.jsonl", b"{}\n"), purpose="batch")
+        shutil.rmtree(tmp_path / "files" / Names.of(EVERYBODY).folder(file.id))
+        batch = await client.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        over = await ended(client, batch.id)
+        assert over.status == "failed"
+        assert [fault.code for fault in over.errors.data] == ["input_file_not_found"]
