@@ -2,7 +2,7 @@
 
     numbers, units, times     another amount, another day                  3 + 5 against 3 + 6
     negation, poles           the opposite                                 how to enable against how to disable
-    names, exact              another person, place, product, path, code   in Java against in C++
+    names, exact              another person, place, product, path, code   in Java against in C++, Alien against Aliens
     case                      a name for a word, another unit              Apple against an apple, 5 Mb against 5 MB
     order, place              the same words, in other places              from Rome to Oslo against from Oslo to Rome
     asks, tense, whose        another kind of answer, another time, owner  who wrote it against when was it written
@@ -94,6 +94,21 @@ def _other_names(one: Said, other: Said) -> bool:
     return not one.names <= other.names | {stem(word) for word in other.words}
 
 
+def _other_forms(one: Said, other: Said) -> bool:
+    """Whether a name of both is written in another form: Alien, Aliens."""
+    mine, theirs = _forms(one), _forms(other)
+    return any(
+        mine[name].isdisjoint(theirs[name]) for name in one.names | other.names if name in mine and name in theirs
+    )
+
+
+def _forms(said: Said) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for word in said.words:
+        found.setdefault(stem(word), set()).add(word.removesuffix("'s"))
+    return found
+
+
 def _other_tense(one: Said, other: Said) -> bool:
     """Whether one is about what was and the other about what will be, or about what is and they say the same else."""
     tenses = {one.tense, other.tense}
@@ -105,6 +120,10 @@ def _other_tense(one: Said, other: Said) -> bool:
 def _other_case(one: Said, other: Said) -> bool:
     """Whether one has a name for what the other has a common word for, or a unit in letters of the other size."""
     if (one.names - other.names) & other.common or (other.names - one.names) & one.common:
+        return True
+    if not (one.capitals - other.capitals).isdisjoint(other.words):
+        return True
+    if not (other.capitals - one.capitals).isdisjoint(one.words):
         return True
     return any(mine != theirs and mine.lower() == theirs.lower() for mine in one.short for theirs in other.short)
 
@@ -279,7 +298,7 @@ _RULES: Final = (
     ("times", lambda one, other: one.times != other.times),
     ("negation", lambda one, other: one.negations != other.negations),
     ("exact", lambda one, other: one.exact != other.exact),
-    ("names", lambda one, other: _other_names(one, other) or _other_names(other, one)),
+    ("names", lambda one, other: _other_names(one, other) or _other_names(other, one) or _other_forms(one, other)),
     ("case", _other_case),
     ("asks", _other_asks),
     ("side", _other_side),

@@ -32,6 +32,7 @@ _FORMULA: Final = re.compile(r"(?<=[\w)\s])(?:[-+*/^=<>≤≥≠×÷]|<=|>=|==|!
 _PHRASE: Final = re.compile(rf"\b(?:{'|'.join(sorted(PHRASES, key=len, reverse=True))})\b", re.IGNORECASE)
 _SHORT: Final = re.compile(r"\d\s?([A-Za-z]{1,2})\b")
 _COMMON: Final = re.compile(r"\b[Aa]n?\s+([a-z]\w+)")
+_CAPITALS: Final = frozenset(("US", "IT", "WHO"))
 _NEAR: Final = 8
 """Characters before a word that say whether it begins a sentence."""
 _FUTURE: Final = frozenset(("will", "won't", "gonna", "'ll"))
@@ -59,6 +60,8 @@ class Said(NamedTuple):
     """Words that are written as names and identifiers are, without their endings."""
     common: frozenset[str]
     """Words in small letters behind `a` and `an`, without their endings: no names."""
+    capitals: frozenset[str]
+    """Small words that are another one in capitals: the US, WHO."""
     short: frozenset[str]
     """One or two letters behind a number, as they are: m and M are two units."""
     exact: tuple[str, ...]
@@ -95,6 +98,7 @@ def read(text: str) -> Said:
         negations=sum(word.replace("'", "") in NEGATIONS or word.endswith("n't") for word in lower),
         names=frozenset(stem(name) for name in _names(text, found)),
         common=frozenset(map(stem, _COMMON.findall(text))),
+        capitals=frozenset(_capitals([word for word, _ in found])),
         short=frozenset(_SHORT.findall(text)),
         exact=tuple(exact),
         asks=_asks(lower),
@@ -158,6 +162,12 @@ def _names(text: str, found: Sequence[tuple[str, int]]) -> Iterable[str]:
             continue
         elif inner != inner.lower() or (word[:1].isupper() and not _begins(text, at)):
             yield plain
+
+
+def _capitals(words: Sequence[str]) -> Iterable[str]:
+    for before, word in zip(("", *words), words, strict=False):
+        if word in _CAPITALS or (word == "us" and before.casefold() == "the"):
+            yield word.casefold()
 
 
 def _begins(text: str, at: int) -> bool:
