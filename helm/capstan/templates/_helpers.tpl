@@ -180,6 +180,9 @@ priorityClassName: {{ . }}
 {{- if and .queue.enabled .redis.enabled .queue.workerUrl -}}
 {{- fail "queue.workerUrl is for an external Redis: leave it empty with redis.enabled=true" -}}
 {{- end -}}
+{{- if and .queue.enabled .redis.enabled (not .redis.auth.existingSecret) -}}
+{{- fail "queue.enabled with redis.enabled needs redis.auth.existingSecret: pods of models reach that Redis, and without a password any of them could read and change all that is in it" -}}
+{{- end -}}
 {{- if and .queue.enabled .redis.enabled .redis.auth.existingSecret (not .queue.workerSecret) -}}
 {{- fail "queue.enabled with redis.auth.existingSecret needs queue.workerSecret: the Secret with the password in the namespaces of models" -}}
 {{- end -}}

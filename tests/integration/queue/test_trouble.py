@@ -1,5 +1,6 @@
 """Workers of the queue when Redis, another worker, or a connection goes away."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,27 @@ async def test_a_worker_without_room_lets_others_hear_the_bell(server: RedisServ
                 (answer,) = await gateway.done(gateway.ask(), seconds=4)
                 assert answer.ends == ["end"]
     assert not full.asked
+
+
+async def test_an_engine_that_tells_nothing_of_itself_costs_no_lease(
+    server: RedisServer, gateway: QueueGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While an engine hangs, and does not even answer how it is, its worker goes on saying that it is there."""
+    monkeypatch.setattr("capstan_worker.queue.consumer.RENEW_SECONDS", 0.02)
+    asked = asyncio.Event()
+    engine = ScriptedEngine()
+
+    async def metrics() -> bytes:
+        asked.set()
+        await asyncio.Event().wait()
+        return b""
+
+    monkeypatch.setattr(engine, "metrics", metrics)
+    workers = f"{gateway.calls.prefix}workers"
+    async with consumer(server.url, engine, hung_seconds=0.1):
+        gateway.ask()
+        await asyncio.wait_for(asked.wait(), 10)
+        before = gateway.client.zscore(workers, "w1")
+        await eventually(
+            lambda: (gateway.client.zscore(workers, "w1") or 0) > (before or 0), every=0.02, what="renewal"
+        )

@@ -222,6 +222,7 @@ CONTRADICTIONS = {
         "queue": {"enabled": True},
         "redis": {"enabled": False, "externalUrlSecret": {"name": "x"}},
     },
+    "needs redis.auth.existingSecret": {"queue": {"enabled": True, "workerSecret": "queue-worker"}},
     "queue.workerUrl is for an external Redis": {"queue": {"enabled": True, "workerUrl": "redis://r:6379"}},
     "needs queue.workerSecret": {"queue": {"enabled": True}, "redis": {"auth": {"existingSecret": "x"}}},
     "maxReplicas must be greater than or equal to": {
@@ -627,7 +628,7 @@ def test_a_queue_is_told_to_the_operator() -> None:
 def test_whoever_turns_the_queue_on_is_told_what_it_does_not_keep(tmp_path: Path) -> None:
     """That what waits goes with Redis' pod, and that it can be read there; or nothing, where neither is so."""
     lost, readable = "are lost with Redis' pod", "can be read in Redis"
-    plain = _notes(tmp_path / "plain", with_values(queue={"enabled": True}))
+    plain = _notes(tmp_path / "plain", {**QUEUE, "queue": {"enabled": True, "workerSecret": "queue-worker"}})
     kept = {"persistence": {"enabled": True}, "auth": {"existingSecret": "redis"}}
     careful = _notes(tmp_path / "careful", {**QUEUE, "redis": kept})
     assert (lost in plain, readable in plain) == (True, True)

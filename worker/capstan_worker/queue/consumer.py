@@ -66,6 +66,9 @@ class Consumer:
         self._desk = Desk(engine, self._outbox, self._poster, packing, host or name, headers, self._on_sign)
         self._works: dict[str, Work] = {}
         self._renew_now = asyncio.Event()
+        self._unwanted: set[str] = set()
+        """Entries of which a renewal has said that they are not this worker's any more."""
+        self._watch_now = asyncio.Event()
         self._bodies = 0
         working = Working(
             start=self._start, running=lambda: len(self._works), laden=self._is_laden, hung=lambda: self.hung,
@@ -96,7 +99,7 @@ class Consumer:
         intake, poster = self._intake, self._poster
         steps = {
             "take": intake.take_step, "bell": intake.bell_step, "told": self._told_step, "renew": self._renew_step,
-            "sweep": self._sweep_step, "post": poster.step,
+            "watch": self._watch_step, "sweep": self._sweep_step, "post": poster.step,
         }  # fmt: skip
         async with asyncio.TaskGroup() as tasks:
             for name, step in steps.items():
@@ -257,22 +260,35 @@ class Consumer:
             self._poster.release([entry_id])
 
     async def _renew_step(self) -> None:
+        # NB: nothing that may take long is in here: an engine that hangs must not cost all entries their leases.
         self._renew_now.clear()
-        await self._give_up_slow()
-        if await self._watch.look(list(self._works.values())):
-            await self._on_hung()
-        self.metrics.hung.set(self._watch.hung)
         ids = self._outbox.ids
         # NB: a worker whose engine has never answered is none that anybody should count on.
         if self._intake.ready or ids or self._leaving:
             room = LEAVING if self._leaving else self._intake.room
             unwanted = read_ids(await self._link.run(self._calls.renew(self._name, ids, room=room)))
-            await self._drop(unwanted)
+            if unwanted:
+                self._unwanted.update(unwanted)
+                self._watch_now.set()
             # Also where what told it was lost: a reader that goes on must not wait for ever.
             self._poster.release(self._outbox.ids)
         try:
             async with asyncio.timeout(RENEW_SECONDS):
                 await self._renew_now.wait()
+        except TimeoutError:
+            pass
+
+    async def _watch_step(self) -> None:
+        self._watch_now.clear()
+        unwanted, self._unwanted = self._unwanted, set()
+        await self._drop(unwanted)
+        await self._give_up_slow()
+        if await self._watch.look(list(self._works.values())):
+            await self._on_hung()
+        self.metrics.hung.set(self._watch.hung)
+        try:
+            async with asyncio.timeout(RENEW_SECONDS):
+                await self._watch_now.wait()
         except TimeoutError:
             pass
 

@@ -57,8 +57,11 @@ class EngineMeter:
         return room_for(self.places, mine, told=await self._engine.room())
 
     async def pulse(self) -> float | None:
-        """Ask for its metrics."""
-        return read_pulse((await self._engine.metrics()).decode(errors="replace"))
+        """Ask for its metrics; one that does not give them has none."""
+        try:
+            return read_pulse((await self._engine.metrics()).decode(errors="replace"))
+        except (EngineError, ValueError):
+            return None
 
 
 class MetricsMeter:
