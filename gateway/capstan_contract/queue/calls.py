@@ -140,6 +140,10 @@ class Piece(NamedTuple):
     attempt: int
     kind: Kind
     data: bytes
+    place: tuple[int, int] = (0, 0)
+    """Of the taking that it is of: later ones have higher ones. (0, 0): of whichever is there."""
+    number: int | None = None
+    """How many pieces of the answer are in front of it; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +264,12 @@ def read_state(reply: Any) -> State:
 def read_piece(fields: Sequence[bytes]) -> Piece:
     """Read an entry of `names.out_key`: its fields and values one after the other. Raises KeyError, ValueError."""
     said = dict(zip(fields[::2], fields[1::2], strict=True))
-    return Piece(_text(said[b"i"]), int(said[b"a"]), Kind(_text(said[b"k"])), said[b"d"])
+    place, number = said.get(b"p", b""), said.get(b"n", b"")
+    milliseconds, _, count = place.partition(b"-")
+    return Piece(
+        _text(said[b"i"]), int(said[b"a"]), Kind(_text(said[b"k"])), said[b"d"],
+        (int(milliseconds), int(count)) if place else (0, 0), int(number) if number else None,
+    )  # fmt: skip
 
 
 def _text(word: bytes | str) -> str:

@@ -38,7 +38,8 @@ MOST_MEAN_AGE_MS: Final = 600_000
 MOST_BELLS: Final = 128
 MOST_TOLD: Final = 10_000
 MOST_OUT: Final = 100_000
-"""Pieces of answers that wait for one gateway, about: with WINDOW_BYTES the bound of what a dead one leaves."""
+"""Pieces of answers that wait for one gateway; workers wait with more. With WINDOW_BYTES the bound of what a dead one
+leaves."""
 KEPT_MS: Final = 24 * 3600 * 1000
 """How long keys of a queue stay that nobody uses."""
 

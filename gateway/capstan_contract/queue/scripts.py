@@ -59,9 +59,12 @@ local function tell_worker(worker, what)
   redis.call('PEXPIRE', key, {4 * LEASE_MS})
 end
 
-local function tell_owner(owner, id, attempt, kind, data)
+-- `place` says which taking of the entry a piece is of, also where a Redis that has lost its latest writes counts
+-- attempts anew; `number` is the piece's in the answer. What Redis says by itself may have neither.
+local function tell_owner(owner, id, attempt, kind, data, place, number)
   local key = P .. 'out:' .. owner
-  redis.call('XADD', key, 'MAXLEN', '~', {MOST_OUT}, '*', 'i', id, 'a', attempt, 'k', kind, 'd', data)
+  redis.call('XADD', key, 'MAXLEN', '~', {2 * MOST_OUT}, '*', 'i', id, 'a', attempt, 'k', kind, 'd', data,
+             'p', place or '', 'n', number or '')
   redis.call('PEXPIRE', key, {4 * ALIVE_MS})
 end
 
@@ -112,7 +115,7 @@ local function lost(id)
     forget(id, owner)
   elseif e[5] then
     leave_work(class, e[8])
-    tell_owner(owner, id, attempt, 'f', 'lost')
+    tell_owner(owner, id, attempt, 'f', 'lost', e[8])
     forget(id, owner)
   elseif losses >= {MOST_CRASHES} then
     leave_work(class, e[8])
@@ -328,8 +331,12 @@ for at = 3, #ARGV, 5 do
   elseif place == posted and kind == 'd' and number(e[6], 0) > 0 and number(e[6], 0) + #data > {WINDOW_BYTES} then
     redis.call('HSET', entry(id), 'z', 1)
     word = 'full'
+  elseif place == posted and (kind == 'h' or kind == 'd') and redis.call('XLEN', P .. 'out:' .. e[4]) >= {MOST_OUT} then
+    -- Its gateway reads nothing: more would push out what it has not read.
+    redis.call('HSET', entry(id), 'z', 1)
+    word = 'full'
   elseif place == posted then
-    tell_owner(e[4], id, e[5], kind, data)
+    tell_owner(e[4], id, e[5], kind, data, e[9], posted)
     if kind == 'e' or kind == 'f' then
       leave_work(e[8], e[9])
       forget(id, e[4])

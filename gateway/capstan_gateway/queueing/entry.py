@@ -61,7 +61,7 @@ class Entry:
         self._waiter: asyncio.Future[bool] | None = None
         self._error: Exception | None = None
         self._share: Share | None = None
-        self._read_attempt = 0
+        self._read_turn: object = self.inbox.turn
 
     @property
     def waits(self) -> bool:
@@ -78,7 +78,9 @@ class Entry:
     def feed(self, piece: Piece) -> bool:
         """Take a piece; False: nobody wants the attempt that it is of."""
         fed = self.inbox.feed(piece)
-        if fed is Fed.FOREIGN:
+        if fed is Fed.FOREIGN or fed is Fed.BROKEN:
+            if not self.inbox.over:
+                self.fail(BodyBroken(self.whose, "the queue has lost a part of its answer"))
             return False
         if fed is Fed.NEWS:
             if piece.kind is Kind.DATA and not self._reserve():
@@ -100,7 +102,7 @@ class Entry:
             return False
         self.inbox.reset()
         self.accepted = False
-        self._read_attempt = -1  # Whoever reads it has what is nothing any more.
+        self._read_turn = None  # Whoever reads it has what is nothing any more.
         self._wake()
         return True
 
@@ -123,7 +125,7 @@ class Entry:
         """Wait for the head of an answer, within the total deadline; give it as it was unpacked."""
         while self.inbox.head is None:
             await self._arrival(self.call.expires_at, DeadlineKind.TOTAL)
-        self._read_attempt = self.inbox.attempt
+        self._read_turn = self.inbox.turn
         return self._unpacked(Kind.HEAD, self.inbox.head)
 
     async def receive(self, deadline: float, kind: DeadlineKind, note: Callable[[int], object]) -> bytes:
@@ -133,7 +135,7 @@ class Entry:
         """
         inbox = self.inbox
         while True:
-            if inbox.attempt != self._read_attempt:
+            if inbox.turn != self._read_turn:
                 raise StartedOver
             if inbox.pieces:
                 break

@@ -65,6 +65,44 @@ def entries(store: RedisServer) -> list[dict[bytes, bytes]]:
     return [client.hgetall(key) for key in client.scan_iter("*:entry:*")]
 
 
+async def test_redis_comes_back_without_its_latest_writes(tmp_path: Path) -> None:
+    """A stream that had begun before a Redis came back that knows nothing of that ends with an error: nobody gets the
+    beginning of an answer twice, though the entry is there to be taken."""
+    takings = 0
+    begun = asyncio.Event()
+
+    async def answer(job: Job) -> None:
+        nonlocal takings
+        takings += 1
+        await job.head(content_type=EVENTS)
+        await job.chunk("one ")
+        if takings == 1:
+            await job.unwanted.wait()
+        else:
+            await job.chunk("two")
+            await job.finish()
+
+    with redis_server(tmp_path) as own:
+        async with gateway_of(own, tmp_path) as gateway, gateway.client() as client:
+            said: list[str] = []
+
+            async def listen() -> None:
+                async for chunk in await client.chat.completions.create(**ASKED, stream=True):
+                    said.append(chunk.choices[0].delta.content or "")
+                    begun.set()
+
+            listening = asyncio.create_task(listen())
+            await eventually(lambda: len(entries(own)) == 1, what="the entry")
+            own.client().save()
+            async with queue_worker(own.port, answer):
+                await asyncio.wait_for(begun.wait(), 10)
+                own.kill()
+                own.start()
+                with pytest.raises(openai.APIError):
+                    await asyncio.wait_for(listening, 30)
+    assert (said, takings) == (["one "], 2)
+
+
 async def test_redis_is_killed_and_back(tmp_path: Path) -> None:
     """What waits when Redis is killed, and loses its memory, is put in again and answered when it is back."""
     with redis_server(tmp_path) as own:

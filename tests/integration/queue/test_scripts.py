@@ -20,9 +20,11 @@ from capstan_contract.queue.calls import (
 from capstan_contract.queue.names import (
     MOST_GAP_MS,
     MOST_MEAN_AGE_MS,
+    MOST_OUT,
     PASSED_OVER,
     WINDOW_BYTES,
     PriorityClass,
+    out_key,
     queue_prefix,
     told_key,
 )
@@ -328,6 +330,23 @@ def test_a_slow_reader_stops_its_answer_and_no_other(queue: HeldQueue) -> None:
     queue.run(queue.calls.acknowledge([("slow", len(half))]))
     assert queue.client.lrange(told_key(queue.calls.prefix, "w"), 0, -1) == [b"gslow"]
     assert post(queue, "w", Post("slow", 1, 2, Kind.DATA, b"more")) == [Posted.OK]
+
+
+def test_a_gateway_that_reads_nothing_loses_nothing(queue: HeldQueue) -> None:
+    """When so much waits for it that more would push something out, workers wait; what ends an answer still comes."""
+    queue.ask("e")
+    queue.take("w")
+    with queue.client.pipeline() as pipe:
+        for _ in range(MOST_OUT - 1):
+            pipe.xadd(out_key(queue.calls.prefix, "g"), {"i": "x", "a": 1, "k": "d", "d": b"", "p": "", "n": ""})
+        pipe.execute()
+    said = post(queue, "w", Post("e", 1, 0, Kind.HEAD, b"h"), Post("e", 1, 1, Kind.DATA, b"d"))
+    assert said == [Posted.OK, Posted.FULL]
+    queue.client.xtrim(out_key(queue.calls.prefix, "g"), maxlen=1, approximate=False)
+    assert post(queue, "w", Post("e", 1, 1, Kind.DATA, b"d")) == [Posted.OK]
+    pieces = [piece for piece in queue.pieces("g") if piece.id == "e"]
+    assert [(piece.kind, piece.number) for piece in pieces] == [(Kind.HEAD, 0), (Kind.DATA, 1)]
+    assert pieces[0].place == pieces[1].place > (0, 0)
 
 
 def test_a_large_piece_fits_into_an_empty_window(queue: HeldQueue) -> None:

@@ -42,6 +42,37 @@ def test_behind_the_first_byte_there_is_no_other_attempt() -> None:
     assert inbox.take() == [b"a"]
 
 
+def numbered(kind: Kind, number: int, taken: int, data: bytes = b"") -> Piece:
+    """Give a piece of the first attempt, of which two may have been taken."""
+    return Piece("one", 1, kind, data, (taken, 0), number)
+
+
+def test_a_piece_comes_once_and_none_is_left_out() -> None:
+    """One that comes again is nothing, and behind one that is missing there is no answer any more."""
+    inbox = Inbox()
+    for one in (numbered(Kind.HEAD, 0, 7), numbered(Kind.DATA, 1, 7, b"a")):
+        assert inbox.feed(one) is Fed.NEWS
+        assert inbox.feed(one) is Fed.NOTHING
+    assert inbox.feed(numbered(Kind.DATA, 3, 7, b"c")) is Fed.BROKEN
+    assert inbox.feed(numbered(Kind.END, 3, 7)) is Fed.BROKEN
+    assert inbox.feed(numbered(Kind.DATA, 2, 7, b"b")) is Fed.NEWS
+    assert (inbox.take(), inbox.over) == ([b"a", b"b"], False)
+
+
+def test_an_attempt_that_is_counted_anew_is_another_one() -> None:
+    """Where Redis has lost what it knew of an attempt, the next one has its number, and is told by its taking."""
+    inbox = Inbox()
+    inbox.feed(numbered(Kind.HEAD, 0, 7, b"one"))
+    inbox.feed(numbered(Kind.DATA, 1, 7, b"a"))
+    assert inbox.feed(numbered(Kind.HEAD, 0, 9, b"two")) is Fed.NEWS
+    assert inbox.feed(numbered(Kind.DATA, 1, 9, b"b")) is Fed.NEWS
+    assert inbox.feed(numbered(Kind.DATA, 2, 7, b"c")) is Fed.NOTHING
+    assert (inbox.head, inbox.take()) == (b"two", [b"b"])
+    inbox.committed = True
+    assert inbox.feed(numbered(Kind.HEAD, 0, 11)) is Fed.FOREIGN
+    assert inbox.feed(Piece("one", 2, Kind.FAILURE, b"expired")) is Fed.NEWS
+
+
 def test_data_without_a_head_is_nothing() -> None:
     """An answer whose beginning nobody has is no answer."""
     inbox = Inbox()
