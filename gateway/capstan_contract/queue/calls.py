@@ -131,6 +131,8 @@ class State(NamedTuple):
     """How many more workers would take."""
     workers: int
     gateways: int
+    dropped: int = 0
+    """1: something that this gateway has asked for was dropped, as it was silent for too long."""
 
 
 class Piece(NamedTuple):

@@ -73,6 +73,11 @@ local function forget(id, owner)
   redis.call('SREM', P .. 'own:' .. owner, id)
 end
 
+-- What a gateway has asked for is dropped, as it was silent: if it is there after all, its next beat hears of that.
+local function note_dropped(owner)
+  redis.call('SET', P .. 'dropped:' .. owner, 1, 'PX', {4 * ALIVE_MS})
+end
+
 local function leave_work(class, place)
   if not place then return end
   redis.call('XACK', work(class), GROUP, place)
@@ -248,6 +253,7 @@ while #given < most and looked < 1000 do
     local left = tonumber(e[1]) - now
     if number(redis.call('ZSCORE', P .. 'alive', e[2]), 0) <= now then
       forget(id, e[2])
+      note_dropped(e[2])
     elseif left <= 0 then
       tell_owner(e[2], id, e[5], 'f', 'expired')
       forget(id, e[2])
@@ -464,12 +470,13 @@ for class = 0, CLASSES - 1 do
 end
 return {counts, number(redis.call('HGET', stats, 'bytes'), 0), oldest,
         whole(mean_gap() * 1000), running, room, workers,
-        redis.call('ZCOUNT', P .. 'alive', '(' .. whole(now), '+inf')}
+        redis.call('ZCOUNT', P .. 'alive', '(' .. whole(now), '+inf'), redis.call('DEL', P .. 'dropped:' .. owner)}
 """
 )
 """ARGV: prefix, gateway. Gives how many wait in each class, their bytes, milliseconds that the first of them have
 waited, microseconds between two takes while others wait (0: not known), how many workers have, how many more they would
-take, how many workers there are, how many gateways."""
+take, how many workers there are, how many gateways, and 1 where something of this gateway was dropped since its last
+beat, as it was silent for too long; else 0."""
 
 LEAVE: Final = (
     _COMMON
@@ -508,6 +515,7 @@ end
 for _, owner in ipairs(redis.call('ZRANGEBYSCORE', P .. 'alive', '-inf', whole(now), 'LIMIT', 0, 5)) do
   for _, id in ipairs(redis.call('SPOP', P .. 'own:' .. owner, 100)) do
     cancel(id)
+    note_dropped(owner)
     done = done + 1
   end
   if redis.call('SCARD', P .. 'own:' .. owner) == 0 then

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 BLOCK_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 15.0
 """How long it waits without an entry before it ends."""
+LOOK_SECONDS: Final = 30.0
+"""How often it is seen what has become of entries, though the connection stands."""
 MOST_PIECES: Final = 128
 """That are read at a time."""
 FIRST_PAUSE: Final = 0.05
@@ -49,6 +51,8 @@ class Reader:
         self._task: asyncio.Task[None] | None = None
         self._place = START
         self._away_since: float | None = None
+        self._fresh = True
+        """Whether it is to be seen what has become of the entries that are there."""
 
     def wake(self) -> None:
         """There are entries."""
@@ -60,6 +64,10 @@ class Reader:
     def away_since(self) -> float | None:
         """Since when it has not been able to read, in the loop's time; None: it is."""
         return self._away_since
+
+    def look_again(self) -> None:
+        """See what has become of all entries, as when the connection is new."""
+        self._fresh = True
 
     def stop(self) -> None:
         """End it: the queue is nobody's any more."""
@@ -86,16 +94,19 @@ class Reader:
         links.start()
         failures = 0
         idle_at = self._loop.time() + IDLE_SECONDS
-        fresh = True
+        self._fresh = True
+        looked_at = self._loop.time()
         try:
             while self._loop.time() < idle_at:
                 try:
-                    if fresh:
+                    # Also where nothing says so: Redis may have given up keys, or have been emptied by somebody.
+                    if self._fresh or self._loop.time() - looked_at > LOOK_SECONDS:
+                        self._fresh, looked_at = False, self._loop.time()
                         await self._begin(links)
-                        fresh, failures, self._away_since = False, 0, None
+                        failures, self._away_since = 0, None
                     await self._read(links, seconds=BLOCK_SECONDS)
                 except StoreDown:
-                    fresh = True
+                    self._fresh = True
                     self._away_since = self._away_since or self._loop.time()
                     pause = doubled(FIRST_PAUSE, MOST_PAUSE, failures) * self._rng.uniform(0.5, 1.5)
                     failures += 1

@@ -156,6 +156,9 @@ class Room:
             self._metrics.redis_calls.at("queue", "failed").value += 1
         else:
             self._metrics.redis_calls.at("queue", "answered").value += 1
+            reader = self._readers.get(line.model_id)
+            if reader is not None and line.state is not None and line.state.dropped:
+                reader.look_again()
 
     def _send_directly(self, line: Line) -> None:
         """Let entries go that wait in vain though the model has an endpoint: Redis is away, or no worker takes."""

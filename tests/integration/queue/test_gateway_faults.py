@@ -13,7 +13,7 @@ from capstan_contract.config import Dispatch, ModelQueue
 from capstan_contract.demand import DEMAND_PATH, read_demand
 from capstan_contract.queue.calls import Bounds, Queue
 from capstan_contract.queue.names import PriorityClass, queue_prefix
-from capstan_gateway.queueing import room
+from capstan_gateway.queueing import reader, room
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import entry
 from support.gateway_process import gateway_process
@@ -101,6 +101,31 @@ async def test_redis_comes_back_without_its_latest_writes(tmp_path: Path) -> Non
                 with pytest.raises(openai.APIError):
                     await asyncio.wait_for(listening, 30)
     assert (said, takings) == (["one "], 2)
+
+
+async def test_a_gateway_that_was_silent_puts_in_again_what_was_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was dropped of a gateway that was taken for dead, and is not, is in the queue again after its next beat, and
+    so is what somebody else has deleted; it is answered long before its deadline."""
+    with redis_server(tmp_path) as own, own.client() as seen:
+        async with gateway_of(own, tmp_path) as gateway, gateway.client() as client:
+            asking = ask(client)
+            await eventually(lambda: len(entries(own)) == 1, what="the entry")
+            calls = Queue(queue_prefix("test/chat"))
+            sweep = calls.sweep()
+            (name,) = seen.zrange(f"{calls.prefix}alive", 0, -1)
+            with seen.pipeline() as pipe:
+                pipe.zadd(f"{calls.prefix}alive", {name: 1})
+                pipe.eval(sweep.script, 1, *sweep.keys, *sweep.arguments)
+                pipe.execute()
+            assert not entries(own)
+            await eventually(lambda: len(entries(own)) == 1, what="the entry once more", seconds=15)
+            monkeypatch.setattr(reader, "LOOK_SECONDS", 0.1)
+            seen.delete(*seen.scan_iter("*:entry:*"))
+            await eventually(lambda: len(entries(own)) == 1, what="the entry for the third time", seconds=15)
+            async with queue_worker(own.port, reply):
+                assert text_of(await asking) == "one two three"
 
 
 async def test_redis_is_killed_and_back(tmp_path: Path) -> None:

@@ -368,6 +368,20 @@ def test_a_gateway_that_leaves_leaves_nothing(queue: HeldQueue) -> None:
     assert [one.id for one in queue.take("v", 5)] == ["other"]
 
 
+@pytest.mark.parametrize("swept", [False, True])
+def test_a_gateway_hears_that_it_was_taken_for_dead(queue: HeldQueue, swept: bool) -> None:
+    """Whoever drops what a silent gateway has asked for says so, once, with that gateway's next beat."""
+    queue.ask("e")
+    queue.forget_gateway("g")
+    if swept:
+        queue.run(queue.calls.sweep())
+    else:
+        assert queue.take("w") == []
+    queue.ask("next")
+    assert [read_state(queue.run(queue.calls.beat("g"))).dropped for _ in range(2)] == [1, 0]
+    assert read_state(queue.run(queue.calls.beat("other"))).dropped == 0
+
+
 def test_a_worker_is_forgotten_when_it_has_nothing(queue: HeldQueue) -> None:
     """Consumers of workers that are gone do not pile up, and those that still have entries are kept till they end."""
     queue.ask("e")
