@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from fastapi import APIRouter, Request
 
-from capstan_gateway.caches.answered import Of
+from capstan_gateway.caches.answered import MOST, Of
 from capstan_gateway.caches.port import CacheKey
 from capstan_gateway.caches.purges import read_key
 from capstan_gateway.errors import InvalidRequest, StoreUnavailable
@@ -72,7 +72,10 @@ async def _reported(caches: Caches, said: Feedback, tenant: str) -> Reported:
     except StoreDown:
         raise StoreUnavailable("ids of answers") from None
     if found is None:
-        message = "no answer that was kept, or came out of a cache, is known by this id: ids are known for half an hour"
+        message = (
+            "no answer that was kept, or came out of a cache, is known by this id:"
+            f" ids are known for half an hour at most, and the newest {MOST} of each replica"
+        )
         raise _unknown(message, "answer_not_found", about)
     return found
 

@@ -15,7 +15,7 @@ from capstan_gateway.caches.semantic.index import DIMENSIONS, Neighbours
 from capstan_gateway.caches.semantic.questions import QuestionCodec, StoredQuestion
 from capstan_gateway.caches.semantic.shared_questions import PAGE, RedisQuestions, stream_of
 from capstan_gateway.caches.shared import policy_of, question_place_of
-from capstan_gateway.life.threads import Threads
+from capstan_gateway.life.threads import Busy, Threads
 from capstan_gateway.stores.scripted import make_links
 from support.redis_server import RedisServer, redis_server
 
@@ -41,7 +41,9 @@ def vector(seed: int) -> numpy.ndarray:
 class Replica:
     """What one gateway has of a policy."""
 
-    def __init__(self, url: str, now: int, *, most: int = 1000, policy: str = ID, secret: bytes = b"") -> None:
+    def __init__(
+        self, url: str, now: int, *, most: int = 1000, policy: str = ID, secret: bytes = b"", ttl_ms: int = TTL_MS
+    ) -> None:
         self.now = now
         self.counts: list[str] = []
         self.purged: set[CacheKey] = set()
@@ -52,7 +54,7 @@ class Replica:
         self.links = make_links(read_address(url), seconds=2.0, rng=rng)
         self.warmed = 0
         self.questions = RedisQuestions(
-            self.links, policy=policy, index=self.index, codec=lambda: self.codec, most=most, ttl_ms=TTL_MS,
+            self.links, policy=policy, index=self.index, codec=lambda: self.codec, most=most, ttl_ms=ttl_ms,
             now_ms=lambda: self.now, threads=Threads("test"), warm=self._warm,
             purged=lambda key, _: key in self.purged, learn=self._learn, count=self.counts.append,
         )  # fmt: skip
@@ -232,6 +234,56 @@ async def test_only_who_has_the_key_reads_and_another_policy_reads_nothing(redis
     assert "unreadable" not in elsewhere.counts
     waiting.codec = QuestionCodec(SECRET)
     await one.links.aclose()
+
+
+async def test_what_is_looked_back_for_is_not_lost_where_the_threads_are_busy(
+    replicas: list[Replica], redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a Redis that took over with an older clock it is looked back until that was taken in."""
+    one, other = replicas
+    await one.questions.put(question(1, one.now))
+    await other.take_all()
+    await one.questions.put(question(2, one.now))
+    with redis.client() as client:
+        stream = stream_of(ID)
+        (first, _), (_, fields) = client.xrange(stream)
+        client.delete(stream)
+        client.xadd(stream, fields, id=f"{int(first.split(b'-')[0]) - 5000}-0")
+    other.knows = False
+    assert not await other.questions.take()
+    other.knows = True
+
+    async def busy(*_: Any) -> None:
+        raise Busy
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Threads, "run", busy)
+        assert not await other.questions.take()
+    await other.take_all()
+    assert other.knows_of(2)
+
+
+async def test_an_id_that_somebody_has_made_up_hides_nothing(replicas: list[Replica], redis: RedisServer) -> None:
+    """Redis numbers on from the greatest id that it was given; what comes then is taken in."""
+    one, other = replicas
+    with redis.client() as client:
+        client.xadd(stream_of(ID), {"k": "v"}, id=f"{2**63}-0")
+    await one.questions.put(question(1, one.now))
+    await other.take_all()
+    assert other.knows_of(1)
+    assert "unreadable" in other.counts
+
+
+async def test_a_policy_with_a_shorter_life_has_the_shorter(redis: RedisServer, now: int) -> None:
+    """A question that was written when answers lived longer is found no longer than they live now."""
+    one, other = Replica(redis.url, now), Replica(redis.url, now, ttl_ms=60_000)
+    await one.questions.put(question(1, now - 61_000))
+    await one.questions.put(question(2, now - 10_000))
+    await other.take_all()
+    assert (other.knows_of(1), other.knows_of(2)) == (False, True)
+    assert other.index.until(question(2).key) == now + 50_000
+    for replica in (one, other):
+        await replica.links.aclose()
 
 
 async def test_a_closed_one_takes_nothing(replicas: list[Replica]) -> None:

@@ -43,7 +43,8 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1
 """)
 """KEYS: the stream. ARGV: how long it is, how many milliseconds it lives, the key of an answer, until when."""
-_ID: Final = re.compile(rb"(\d{1,15})-(\d{1,19})")
+_ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})")
+"""Two numbers of 64 bits. NB: Redis goes on from the last one, so it may be one that somebody has made up."""
 
 
 class Told(NamedTuple):
@@ -143,8 +144,8 @@ class RedisQuestions:
     async def _taken(self, codec: QuestionCodec) -> bool:
         words = ("XREAD", "COUNT", PAGE, "STREAMS", self._stream, self._behind())
         said = _entries(await self._counted(self._large.call(self._stream, pack(words))))
-        self._was_away = False
         if not said:
+            self._was_away = False
             return False
         wanted = await self._threads.run(self._unknown, self._told_by(said))
         places = [question_place_of(self._policy, key) for key in wanted]
@@ -154,7 +155,7 @@ class RedisQuestions:
             part = slice(start, start + SLICE)
             await self._put_in(codec, wanted[part], found[part])
             await asyncio.sleep(PAUSE_SECONDS)
-        self._at = said[-1][0]
+        self._at, self._was_away = said[-1][0], False
         return len(said) == PAGE
 
     async def _lying_at(self, at: str) -> Reply:
