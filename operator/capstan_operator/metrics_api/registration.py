@@ -2,7 +2,8 @@
 
 There is one in a cluster. KEDA or an adapter of Prometheus may have it: then it is theirs, and models are scaled by the
 operator itself. What is made here belongs to a ClusterRole of the chart, so that it goes when the chart goes, also when
-the operator is gone before: an APIService without a server behind it keeps namespaces from being deleted.
+the operator is gone before: an APIService without a server behind it keeps namespaces from being deleted. For the same
+reason it is taken away when it does not become available, and tried again later (trials.py).
 """
 
 import asyncio
@@ -13,11 +14,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
-from capstan_operator.autoscaling.standing import NO_METRICS_API, UNKNOWN, USABLE, Standing
+from capstan_operator.autoscaling.standing import NO_METRICS_API, UNKNOWN, Standing
 from capstan_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound
 from capstan_operator.kube.port import KubePort
 from capstan_operator.metrics_api.authority import Authority, is_due, make_authority, read_authority
 from capstan_operator.metrics_api.server import Place
+from capstan_operator.metrics_api.trials import Trials
 from capstan_operator.names import METRICS_API_MANAGER
 from capstan_operator.resources.api_resource import API_SERVICES, CLUSTER_ROLES, SECRETS
 from capstan_operator.resources.resource import Manifest
@@ -28,8 +30,6 @@ NAME: Final = "v1beta1.external.metrics.k8s.io"
 EVERY: Final = 5.0
 SOON: Final = 1.0
 """Seconds between two looks while it is not known whether the API is available."""
-PATIENCE: Final = 60.0
-"""For how long the API server may say that the API is not available before that is believed."""
 
 
 class Registration:
@@ -54,7 +54,7 @@ class Registration:
         self._on_authority = on_authority
         self._now = now
         self._clock = clock
-        self._usable_at: float | None = None
+        self._trials = Trials()
         self._may_be_there = True
         self.standing = UNKNOWN if place else NO_METRICS_API
 
@@ -76,40 +76,61 @@ class Registration:
                 self.standing = await self._ensure(place)
             elif self._may_be_there:
                 await self._remove(place)
-                self.standing, self._usable_at, self._may_be_there = UNKNOWN, None, False
+                self.standing, self._trials, self._may_be_there = UNKNOWN, Trials(), False
         except Forbidden as error:
             self._may_be_there = False
             self.standing = Standing(False, f"the operator may not see to {NAME}: {error}")
         except KubeError as error:
             log.debug("could not see to the metrics API", extra={"error": str(error)})
+            self.standing = self._trials.failed(f"the operator could not see to {NAME}: {error}", self._clock())
         if self.standing.problem and self.standing != before:
             log.warning("HPAs cannot be used", extra={"reason": self.standing.problem})
 
     async def _ensure(self, place: Place) -> Standing:
         live = await self._find()
         if live is not None and not _is_ours(live, place):
-            return Standing(False, f"{NAME} is served by somebody else")
+            return self._yielded()
+        if not self._trials.rests(self._clock()):
+            try:
+                live = await self._written(place, live)
+            except KubeError as error:
+                if live is None:
+                    raise
+                log.debug("could not bring the APIService up to date", extra={"error": str(error)})
+            if live is None:
+                return self._yielded()
+            self._judge(live)
+        if self._trials.rests(self._clock()):
+            await self._remove(place)
+        return self._trials.standing
+
+    def _yielded(self) -> Standing:
+        self._trials = Trials()
+        return Standing(False, f"{NAME} is served by somebody else")
+
+    async def _written(self, place: Place, live: Manifest | None) -> Manifest | None:
+        """Bring it up to date; None: somebody else has made theirs meanwhile."""
         authority = await self._authority(place)
         manifest = await self._manifest(place, authority)
-        if live is None or _differs(live, manifest):
-            try:
-                live = await self._kube.apply(manifest, manager=METRICS_API_MANAGER, force=live is not None)
-            except Conflict:
-                return Standing(False, f"{NAME} is served by somebody else")
-            log.info("applied the APIService", extra={"object": NAME})
-        return self._judge(live)
+        if live is not None and not _differs(live, manifest):
+            return live
+        try:
+            written = await self._kube.apply(manifest, manager=METRICS_API_MANAGER, force=live is not None)
+        except Conflict:
+            if live is None:
+                return None
+            raise
+        log.info("applied the APIService", extra={"object": NAME})
+        return written
 
-    def _judge(self, live: Manifest) -> Standing:
+    def _judge(self, live: Manifest) -> None:
         conditions = (live.get("status") or {}).get("conditions") or ()
         found: Manifest = next((one for one in conditions if one.get("type") == "Available"), {})
-        clock = self._clock()
         if found.get("status") == "True":
-            self._usable_at = clock
-            return USABLE
-        since = self._usable_at = clock if self._usable_at is None else self._usable_at
-        if clock - since < PATIENCE:
-            return self.standing if self.standing.usable else UNKNOWN
-        return Standing(False, f"{NAME} is not available: {found.get('message') or 'the API server does not say why'}")
+            self._trials.available(self._clock())
+            return
+        why = found.get("message") or "the API server does not say why"
+        self._trials.unavailable(f"{NAME} is not available: {why}", self._clock())
 
     async def _remove(self, place: Place) -> None:
         live = await self._find()

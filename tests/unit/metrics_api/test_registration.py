@@ -3,10 +3,13 @@
 import base64
 from typing import Any
 
+import pytest
+
 from capstan_operator.autoscaling.standing import NO_METRICS_API, UNKNOWN, USABLE
 from capstan_operator.kube.errors import Forbidden, Unavailable
-from capstan_operator.metrics_api.registration import NAME, PATIENCE, Registration
+from capstan_operator.metrics_api.registration import NAME, Registration
 from capstan_operator.metrics_api.server import Place
+from capstan_operator.metrics_api.trials import FIRST_PAUSE, LAST_PAUSE, PATIENCE
 from capstan_operator.resources.resource import Manifest
 from fakes.apply_kube import ApplyKube
 
@@ -133,8 +136,80 @@ async def test_an_api_that_is_away_for_a_moment_stays_usable() -> None:
     world.clock += 2
     found = await world.step()
     assert (found.usable, "no endpoints" in found.problem) == (False, True)
+
+
+async def test_one_that_is_not_available_is_taken_away_and_tried_again() -> None:
+    """With an APIService that does not answer, no namespace can be deleted: it is there for a minute at most, after
+    pauses that grow to six hours, and a pause begins small again when it has been available."""
+    world = World()
+    there, pauses = 0.0, []
+    for _ in range(8):
+        began = world.clock
+        while world.live is None:
+            await world.step()
+            world.clock += 5
+        pauses.append(world.clock - began)
+        world.say("False")
+        began = world.clock
+        while world.live is not None:
+            found = await world.step()
+            world.clock += 5
+        assert (found.usable, "no endpoints" in found.problem) == (False, True)
+        there = max(there, world.clock - began)
+    assert there <= PATIENCE + 10
+    assert pauses[1:4] == pytest.approx([FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE], abs=10)
+    assert pauses[-1] == pytest.approx(LAST_PAUSE, abs=10)
+    world.clock += LAST_PAUSE
+    assert (await world.step()).usable is False  # what has failed is not usable before it is available
     world.say("True")
     assert await world.step() == USABLE
+    world.say("False")
+    world.clock += PATIENCE
+    await world.step()
+    assert world.live is None
+    world.clock += FIRST_PAUSE
+    await world.step()
+    assert world.live is not None
+
+
+async def test_one_that_could_not_be_taken_away_is_taken_away_the_next_time() -> None:
+    """A failure of the API server leaves none there for the whole pause."""
+    world = World()
+    await world.step()
+    world.say("False")
+    world.clock += PATIENCE
+    world.kube.answer("delete", Unavailable("no answer"))
+    await world.step()
+    assert world.live is not None
+    assert (await world.step()).usable is False
+    assert world.live is None
+
+
+async def test_an_outage_of_the_api_server_is_no_fault_of_the_api() -> None:
+    """What was usable before it has a minute after it."""
+    world = World()
+    await world.step()
+    world.say("True")
+    assert await world.step() == USABLE
+    for _ in range(3):
+        world.clock += PATIENCE
+        world.kube.answer("get", Unavailable("no answer"))
+        assert await world.step() == USABLE
+    world.say("Unknown")
+    world.clock += 5
+    assert await world.step() == USABLE
+    assert world.live is not None
+
+
+async def test_not_known_ends() -> None:
+    """While it is not known nobody scales; so after a minute, whatever the cause, the operator does, and says why."""
+    world = World()
+    world.kube.remove("ClusterRole", "owner", "")
+    assert await world.step() == UNKNOWN
+    world.clock += PATIENCE
+    found = await world.step()
+    assert (found.usable, "ClusterRole" in found.problem) == (False, True)
+    assert world.live is None
 
 
 async def test_what_may_not_be_done_is_told() -> None:
