@@ -95,6 +95,8 @@ class Entry:
     losses: int = 0
     attempts: int = 0
     unwanted: bool = False
+    charge: float = 0.0
+    """How far it has moved its tenant's next start."""
     outcome: list[Kind] = field(default_factory=list)
 
 
@@ -126,7 +128,9 @@ class ModelQueue:
             return False
         start = round(max(self.virtual.get(priority, 0.0), self.finish.get((priority, tenant), 0.0)), 6)
         self.finish[priority, tenant] = round(start + max(tokens, 1) / weight, 6)
-        self.entries[entry_id] = Entry(entry_id, priority, tenant, start, gateway, deadline, size)
+        entry = Entry(entry_id, priority, tenant, start, gateway, deadline, size)
+        entry.charge = max(tokens, 1) / weight
+        self.entries[entry_id] = entry
         self.gateways.add(gateway)
         return True
 
@@ -149,10 +153,10 @@ class ModelQueue:
             else:
                 self.virtual[priority] = max(self.virtual.get(priority, 0.0), entry.start)
             if entry.gateway not in self.gateways:
-                del self.entries[entry.id]
+                self.drop(entry)
                 continue
             if entry.deadline <= now:
-                del self.entries[entry.id]
+                self.drop(entry)
                 late.append(entry)
                 continue
             entry.worker = worker
@@ -184,6 +188,18 @@ class ModelQueue:
             else:
                 self.wait_again(entry)
         return told
+
+    def drop(self, entry: Entry) -> None:
+        """Nobody wants one that waits: where no worker has ever had it, its tenant gets back what it was charged."""
+        del self.entries[entry.id]
+        key = (entry.priority, entry.tenant)
+        if entry.attempts or key not in self.finish:
+            return
+        left = round(self.finish[key] - entry.charge, 6)
+        if left > self.virtual.get(entry.priority, 0.0):
+            self.finish[key] = left
+        else:
+            del self.finish[key]
 
     def wait_again(self, entry: Entry) -> None:
         """Put one that a worker has had in front of what came later."""

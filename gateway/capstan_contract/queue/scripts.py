@@ -8,6 +8,7 @@ Fields of `entry:<id>`:
     w  the worker                           p  its place in the stream     a  how often it was taken
     f  pieces that were posted              u  bytes posted and not passed on
     z  1: a worker waits for `u` to sink    x  1: nobody wants it any more h  how often it was lost
+    g  how far it has moved its tenant's next start
 """
 
 from typing import Final
@@ -136,10 +137,28 @@ local function lost(id)
   end
 end
 
+-- An entry goes that no worker has ever had: its tenant has not had what it would have taken.
+local function repay(id)
+  local e = redis.call('HMGET', entry(id), 'c', 't', 'g', 'a')
+  local finish = e[1] and tonumber(redis.call('HGET', P .. 'finish:' .. e[1], e[2]) or '')
+  if not finish or not e[3] or e[4] ~= '0' then return end
+  local left = finish - tonumber(e[3])
+  if left > number(redis.call('HGET', P .. 'virtual', e[1]), 0) then
+    redis.call('HSET', P .. 'finish:' .. e[1], e[2], string.format('%.6f', left))
+  else
+    redis.call('HDEL', P .. 'finish:' .. e[1], e[2])
+  end
+end
+
 local function cancel(id)
   local e = redis.call('HMGET', entry(id), 's', 'c', 'o', 'w')
-  if not e[1] then return 0 end
+  if not e[1] then
+    -- Redis has perhaps given it up by itself, and not its place among those that wait.
+    for class = 0, CLASSES - 1 do leave_waiting(id, class, 0) end
+    return 0
+  end
   if e[1] == 'w' then
+    repay(id)
     leave_waiting(id, e[2], redis.call('HSTRLEN', entry(id), 'b'))
     forget(id, e[3])
     return 1
@@ -180,7 +199,8 @@ if expected >= ttl then return {'deadline', ahead, expected - ttl + 1} end
 
 -- First of all what takes memory: a Redis that has none refuses a script's first write only, and this one as a whole.
 redis.call('HSET', entry(id), 'b', body, 'm', meta, 'c', class, 't', tenant, 'o', owner, 'k', whole(cost),
-           'n', string.format('%.6f', start), 'd', whole(now + ttl), 'q', whole(now), 's', 'w', 'a', 0)
+           'n', string.format('%.6f', start), 'd', whole(now + ttl), 'q', whole(now), 's', 'w', 'a', 0,
+           'g', string.format('%.6f', math.max(cost, 1) / weight))
 redis.call('PEXPIRE', entry(id), whole(ttl + 600000))
 redis.call('SADD', P .. 'own:' .. owner, id)
 redis.call('ZADD', P .. 'alive', whole(now + ALIVE), owner)
@@ -252,9 +272,11 @@ while #given < most and looked < 1000 do
     redis.call('HINCRBY', stats, 'bytes', 0 - #e[4])
     local left = tonumber(e[1]) - now
     if number(redis.call('ZSCORE', P .. 'alive', e[2]), 0) <= now then
+      repay(id)
       forget(id, e[2])
       note_dropped(e[2])
     elseif left <= 0 then
+      repay(id)
       tell_owner(e[2], id, e[5], 'f', 'expired')
       forget(id, e[2])
     else

@@ -204,6 +204,29 @@ def test_a_flood_costs_others_one_turn(queue: HeldQueue) -> None:
     assert "quiet" in [one.id for one in queue.take("w", 2)]
 
 
+def test_who_cancels_pays_nothing(queue: HeldQueue) -> None:
+    """A tenant whose clients give up while they wait, and try again, is as far in front as one that has asked once."""
+    queue.ask("first", tenant="other")
+    queue.ask("patient", tenant="patient", tokens=1_000)
+    for number in range(100):
+        queue.ask(f"tried-{number}", tenant="hasty", tokens=1_000)
+    queue.run(queue.calls.cancel([f"tried-{number}" for number in range(100)]))
+    for number in range(50):
+        queue.ask(f"other-{number:02}", tenant="other", tokens=1_000)
+    assert read_placed(queue.ask("again", tenant="hasty", tokens=1_000)).place == 0
+    queue.take("w", 3)
+    queue.run(queue.calls.cancel(["again", "other-00"]))
+    assert [one.id for one in queue.take("w")] == ["other-01"]
+
+
+def test_an_entry_that_redis_has_given_up_can_be_cancelled(queue: HeldQueue) -> None:
+    """Of one whose key is gone nothing is left that counts as waiting."""
+    queue.ask("e")
+    queue.client.delete(f"{queue.calls.prefix}entry:e")
+    assert queue.run(queue.calls.cancel(["e"])) == 0
+    assert read_state(queue.run(queue.calls.beat("g"))).waiting == (0, 0, 0, 0)
+
+
 def test_who_was_away_has_saved_nothing(queue: HeldQueue) -> None:
     """A tenant that comes late shares from then on: what others have had before gives it no turns of its own."""
     for number in range(100):

@@ -131,7 +131,7 @@ class QueueMachine(RuleBasedStateMachine):
             told = self.client.rpop(f"{self.queue.calls.prefix}told:{known.worker}")
             assert told == b"x" + entry.encode()
         else:
-            del self.model.entries[entry]
+            self.model.drop(known)
 
     @rule(worker=st.sampled_from(WORKERS), crashed=st.booleans(), which=WHICH)
     def give_back(self, worker: str, crashed: bool, which: int) -> None:
@@ -172,7 +172,7 @@ class QueueMachine(RuleBasedStateMachine):
             if entry.gateway == gateway and entry.worker:
                 entry.unwanted = True
             elif entry.gateway == gateway:
-                del self.model.entries[entry.id]
+                self.model.drop(entry)
 
     @rule(worker=st.sampled_from(WORKERS), which=st.lists(WHICH, max_size=4))
     def renew(self, worker: str, which: list[int]) -> None:
