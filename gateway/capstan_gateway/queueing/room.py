@@ -170,7 +170,7 @@ class Room:
         if not (away or untaken):
             return
         for entry in line.entries.values():
-            if now - entry.began_at > AWAY_SECONDS and _may_go(entry, away=away) and is_ready(entry, now):
+            if now - entry.began_at > AWAY_SECONDS and entry.waits and is_ready(entry, now):
                 entry.fail(SentDirectly())
 
     def read_gauges(self) -> None:
@@ -214,12 +214,6 @@ class Room:
 
 def _used_at(line: Line) -> float:
     return line.used_at
-
-
-def _may_go(entry: Entry, *, away: bool) -> bool:
-    if not entry.waits:
-        return False
-    return away or entry.wish.rules.dispatch is Dispatch.AUTO
 
 
 def is_ready(entry: Entry, now: float) -> bool:

@@ -184,6 +184,17 @@ async def test_a_long_outage(tmp_path: Path, engine: FakeUpstream, monkeypatch: 
             assert text_of(await asking) == "Hello there"
 
 
+async def test_a_queue_that_nobody_takes_from(
+    store: RedisServer, tmp_path: Path, engine: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all are to be queued and no worker is there, whoever has waited for a while is sent to the endpoint."""
+    monkeypatch.setattr(room, "AWAY_SECONDS", 0.2)
+    model = entry("chat", engine.url, queue=QUEUED, timeouts=SOON)
+    async with gateway_of(store, tmp_path, model) as gateway, gateway.client() as client:
+        assert text_of(await ask(client)) == "Hello there"
+    assert not entries(store)
+
+
 async def test_redis_comes_back_while_a_request_waits_for_an_endpoint(tmp_path: Path) -> None:
     """A request that came while Redis was away, of a model at zero, waits in memory until one of the two is there."""
     with redis_server(tmp_path) as own:
