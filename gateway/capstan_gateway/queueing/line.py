@@ -34,6 +34,7 @@ from capstan_gateway.routing.unroutable import QueueRefused
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links, Script, run_script
 from capstan_gateway.stores.wire import pack
+from capstan_gateway.upstream.errors import NoMemory
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ SOON_BYTES: Final = WINDOW_BYTES // 2
 SOON_PIECES: Final = 1000
 MOST_CANCELS: Final = 10_000
 """Entries that nobody wants and of which Redis has not heard that yet; the oldest are left to their deadlines."""
+COPIES: Final = 2
+"""Of a body, while it is put in: as it is packed, and in the command."""
 BATCH: Final = 500
 MOST_SWEEPS: Final = 10
 _FULL: Final = frozenset((Outcome.LENGTH, Outcome.BYTES))
@@ -85,8 +88,20 @@ class Line:
     # --- entries ------------------------------------------------------------------------------------------------------
 
     async def put(self, entry: Entry) -> Placed:
-        """Put an entry in; one that is there already stays as it is. Raises QueueRefused, and StoreDown: then nobody
-        knows whether it is there."""
+        """Put an entry in; one that is there already stays as it is. Raises QueueRefused, NoMemory, and StoreDown: then
+        nobody knows whether it is there."""
+        size, memory = len(entry.call.body), entry.call.memory
+        if size <= BESIDE_BYTES or memory is None:
+            return await self._put(entry)
+        share = memory()
+        if not share.grow(COPIES * size):
+            raise NoMemory(entry.whose, "the gateway has no room to write it into the queue")
+        try:
+            return await self._put(entry)
+        finally:
+            share.shrink_to(max(share.held - COPIES * size, 0))
+
+    async def _put(self, entry: Entry) -> Placed:
         call, wish = entry.call, entry.wish
         path = b"/v1" + call.path
         ask = Ask(path.decode("latin-1"), headers_of(call.headers)).write()

@@ -3,11 +3,14 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from capstan_contract.config import ModelQueue
 from capstan_contract.queue import scripts
 from capstan_contract.queue.names import PriorityClass
 from capstan_contract.queue.wire import Packing
 from capstan_gateway.life.threads import Threads
+from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.queueing.entry import Entry
 from capstan_gateway.queueing.line import MOST_CANCELS, Line, headers_of
 from capstan_gateway.routing.endpoints import EndpointSet
@@ -15,6 +18,7 @@ from capstan_gateway.routing.port import Call, Queueing
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Script
+from capstan_gateway.upstream.errors import NoMemory
 from support.wait import eventually
 
 
@@ -52,6 +56,38 @@ def an_entry(entry_id: str, priority: PriorityClass, began_at: float) -> Entry:
     entry = Entry(entry_id, call, wish, Packing(), Threads("test"))
     entry.began_at = began_at
     return entry
+
+
+class Accepting(FakeLinks):
+    """Takes every entry, and looks at a budget meanwhile."""
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        super().__init__()
+        self.budget = budget
+        self.seen = -1
+
+    async def call(self, key: str, command: bytes) -> Any:
+        """Take an entry."""
+        self.seen = self.budget.held
+        return [b"ok", 0, -1]
+
+
+@pytest.mark.parametrize("limit", [8 << 20, 1 << 20])
+async def test_copies_of_a_large_body_are_counted(limit: int) -> None:
+    """While a large body is put in its copies are taken from the budget, and no longer; without room it is refused."""
+    budget = MemoryBudget(limit)
+    line = a_line(links := Accepting(budget))
+    entry = an_entry("large", PriorityClass.DEFAULT, 1.0)
+    share = budget.share()
+    entry.call.body, entry.call.memory = b"x" * (1 << 20), lambda: share
+    if limit < 2 << 20:
+        with pytest.raises(NoMemory):
+            await line.put(entry)
+        assert links.seen == -1
+    else:
+        assert (await line.put(entry)).accepted
+        assert links.seen == 2 << 20
+    assert budget.held == 0
 
 
 async def test_own_entries_count_before_redis_has_told_of_them() -> None:
