@@ -1,8 +1,9 @@
 """What is asked of the queue, as calls of its scripts, and what replies say. Whoever has a connection runs them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from capstan_contract.queue import scripts
@@ -191,9 +192,15 @@ class Queue:
         """Say that nobody wants these any more; those that are not there change nothing. Gives how many were."""
         return self._call(scripts.CANCEL, *ids)
 
-    def give_back(self, worker: str, ids: Iterable[str], *, crashed: bool) -> Call:
-        """Let others have entries. Where the engine has died of them, or with them, that is counted."""
-        return self._call(scripts.GIVE_BACK, worker, int(crashed), *ids)
+    def give_back(
+        self, worker: str, ids: Iterable[str], *, crashed: bool, attempts: Mapping[str, int] = MappingProxyType({})
+    ) -> Call:
+        """Let others have entries. Where the engine has died of them, or with them, that is counted.
+
+        Where the attempt is said it may be said again: a later attempt of the same worker stays as it is.
+        """
+        words = (word for one in ids for word in (one, attempts.get(one, "")))
+        return self._call(scripts.GIVE_BACK, worker, int(crashed), *words)
 
     def renew(self, worker: str, ids: Iterable[str], *, room: int) -> Call:
         """Say that a worker is there and has these entries. `read_ids` reads the reply: those that nobody wants.

@@ -419,10 +419,10 @@ GIVE_BACK: Final = (
     _COMMON
     + """
 local worker, crashed = ARGV[2], ARGV[3] == '1'
-for at = 4, #ARGV do
-  local id = ARGV[at]
-  local e = redis.call('HMGET', entry(id), 's', 'w', 'f', 'c', 'n', 'p', 'x', 'o')
-  if e[1] == 'r' and e[2] == worker then
+for at = 4, #ARGV, 2 do
+  local id, attempt = ARGV[at], ARGV[at + 1]
+  local e = redis.call('HMGET', entry(id), 's', 'w', 'f', 'c', 'n', 'p', 'x', 'o', 'a')
+  if e[1] == 'r' and e[2] == worker and (attempt == '' or e[9] == attempt) then
     if e[7] then
       leave_work(e[4], e[6])
       forget(id, e[8])
@@ -436,7 +436,8 @@ end
 return 1
 """
 )
-"""ARGV: prefix, worker, 1 if its engine has died, then ids. What nothing was posted of waits again, in front of what
+"""ARGV: prefix, worker, 1 if its engine has died, then ids, each with the attempt that is meant, or nothing for
+whichever the worker has. What nothing was posted of waits again, in front of what
 came later; of a dead engine it counts as a loss."""
 
 RENEW: Final = (

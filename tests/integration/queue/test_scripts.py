@@ -277,6 +277,18 @@ def test_what_is_given_back_goes_before_what_came_later(queue: HeldQueue, crashe
     assert [one.id for one in queue.take("v", 2)] == ["later-1", "later-2"]
 
 
+def test_what_is_given_back_twice_is_given_back_once(queue: HeldQueue) -> None:
+    """A worker that says it again, as it has not heard the reply, neither loses nor counts its next attempt."""
+    queue.ask("e")
+    again = queue.calls.give_back("w", ["e"], crashed=True, attempts={"e": 1})
+    queue.take("w")
+    queue.run(again)
+    assert [(one.id, one.attempt) for one in queue.take("w")] == [("e", 2)]
+    queue.run(again)
+    assert (queue.take("v"), queue.pieces("g")) == ([], [])
+    assert post(queue, "w", Post("e", 2, 0, Kind.HEAD, b"h")) == [Posted.OK]
+
+
 def test_what_is_given_back_takes_no_turns_from_who_waits(queue: HeldQueue) -> None:
     """After an old entry has gone first, a tenant that comes then still starts behind what was taken before."""
     for number in range(10):

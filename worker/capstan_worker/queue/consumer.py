@@ -125,7 +125,8 @@ class Consumer:
                 while self._outbox.pending:
                     await self._poster.flush()
                 rest = self._outbox.ids
-                await self._link.run(self._calls.give_back(self._name, rest, crashed=crashed))
+                attempts = self._outbox.attempts(rest)
+                await self._link.run(self._calls.give_back(self._name, rest, crashed=crashed, attempts=attempts))
                 await self._link.run(self._calls.leave(worker=self._name))
                 self.metrics.given_back["crashed" if crashed else "drained"].inc(len(ids))
         except (QueueAway, TimeoutError):
@@ -214,16 +215,18 @@ class Consumer:
         gone = [entry_id for entry_id in ids if entry_id in self._outbox]
         if not gone:
             return
+        attempts = self._outbox.attempts(gone)
         for entry_id in gone:
             self._outbox.close(entry_id)
         self._poster.dropped()
         await self._stop([self._works[entry_id] for entry_id in gone if entry_id in self._works])
         # Those that were cancelled are forgotten at once, not when the lease is over.
-        await self._link.run(self._calls.give_back(self._name, gone, crashed=False))
+        await self._link.run(self._calls.give_back(self._name, gone, crashed=False, attempts=attempts))
 
     async def _give_back(self, ids: list[str], reason: str, *, crashed: bool) -> None:
         if not ids:
             return
+        attempts = self._outbox.attempts(ids)
         for entry_id in ids:
             self._outbox.close(entry_id)
         self.metrics.given_back[reason].inc(len(ids))
@@ -231,7 +234,7 @@ class Consumer:
         # As long as the lease may hold: after it they are somebody else's.
         for _ in range(8):
             try:
-                await self._link.run(self._calls.give_back(self._name, ids, crashed=crashed))
+                await self._link.run(self._calls.give_back(self._name, ids, crashed=crashed, attempts=attempts))
             except QueueAway:
                 await asyncio.sleep(pause.next())
             else:

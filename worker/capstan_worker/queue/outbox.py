@@ -126,6 +126,10 @@ class Outbox:
         answer = self._answers.get(entry_id)
         return answer is not None and (answer.held > HELD_BYTES or self.held > ALL_HELD_BYTES)
 
+    def attempts(self, ids: Iterable[str]) -> dict[str, int]:
+        """Give which attempts at entries it answers, of those of them that it does."""
+        return {one: self._answers[one].attempt for one in ids if one in self._answers}
+
     def attempt(self, entry_id: str) -> int | None:
         """Give which attempt at an entry it answers; None where it answers none."""
         answer = self._answers.get(entry_id)
