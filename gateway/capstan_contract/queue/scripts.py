@@ -169,6 +169,13 @@ local function cancel(id)
 end
 """
 
+
+_EVEN_FULL: Final = """
+-- A Redis without memory refuses a script's first write where that may take some, and none behind it. This one takes
+-- none: what frees memory in the end, and what says that somebody is there, must go on.
+redis.call('HDEL', stats, '')
+"""
+
 ENQUEUE: Final = (
     _COMMON
     + """
@@ -225,6 +232,7 @@ again."""
 
 TAKE: Final = (
     _COMMON
+    + _EVEN_FULL
     + f"""
 local worker, most, lowest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local passed = P .. 'passed'
@@ -341,6 +349,7 @@ return ids
 
 POST: Final = (
     _COMMON
+    + _EVEN_FULL
     + f"""
 local worker = ARGV[2]
 local said = {{}}
@@ -385,6 +394,7 @@ another attempt's, or the answer has ended."""
 
 ACK: Final = (
     _COMMON
+    + _EVEN_FULL
     + f"""
 for at = 2, #ARGV, 2 do
   local id, passed = ARGV[at], tonumber(ARGV[at + 1])
@@ -405,6 +415,7 @@ return 1
 
 CANCEL: Final = (
     _COMMON
+    + _EVEN_FULL
     + """
 local found = 0
 for at = 2, #ARGV do
@@ -417,6 +428,7 @@ return found
 
 GIVE_BACK: Final = (
     _COMMON
+    + _EVEN_FULL
     + """
 local worker, crashed = ARGV[2], ARGV[3] == '1'
 for at = 4, #ARGV, 2 do
@@ -442,6 +454,7 @@ came later; of a dead engine it counts as a loss."""
 
 RENEW: Final = (
     _COMMON
+    + _EVEN_FULL
     + """
 local worker, room, gone = ARGV[2], ARGV[3], {}
 if tonumber(room) < 0 then
@@ -471,6 +484,7 @@ that it need not work on."""
 
 BEAT: Final = (
     _COMMON
+    + _EVEN_FULL
     + """
 local owner = ARGV[2]
 redis.call('ZADD', P .. 'alive', whole(now + ALIVE), owner)
@@ -503,6 +517,7 @@ beat, as it was silent for too long; else 0."""
 
 LEAVE: Final = (
     _COMMON
+    + _EVEN_FULL
     + """
 local kind, name = ARGV[2], ARGV[3]
 if kind == 'gateway' then
@@ -519,6 +534,7 @@ return 1
 
 SWEEP: Final = (
     _COMMON
+    + _EVEN_FULL
     + f"""
 local done = 0
 for class = 0, CLASSES - 1 do
@@ -583,6 +599,7 @@ return unknown
 
 RING: Final = (
     _COMMON
+    + _EVEN_FULL
     + """
 local count = waiting()
 if count > 0 then ring('') end

@@ -1,5 +1,6 @@
 """The queue's scripts in a real Redis: what they refuse, what they promise tenants, and what becomes of answers."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -472,3 +473,34 @@ def test_a_redis_without_room_refuses_as_a_whole(queue: HeldQueue) -> None:
         queue.client.config_set("maxmemory", "0")
     assert queue.left() == set()
     assert queue.take("w") == []
+
+
+def test_a_redis_without_room_lets_go_on_what_is_there(queue: HeldQueue) -> None:
+    """Answers are posted, read and ended, workers and gateways say that they are there, and entries are cancelled: by
+    that a full Redis gets room again, and nobody is thought lost meanwhile."""
+    queue.now = int(time.time() * 1000)  # The calls below know Redis' own clock.
+    for name in ("answered", "unwanted", "back", "waits"):
+        queue.ask(name)
+    queue.take("w", 3)
+    calls = queue.calls
+    order = [
+        calls.renew("w", ["answered"], room=1),
+        calls.beat("g"),
+        calls.post("w", [Post("answered", 1, 0, Kind.HEAD, b"h"), Post("answered", 1, 1, Kind.DATA, b"data")]),
+        calls.acknowledge([("answered", 4)]),
+        calls.cancel(["unwanted"]),
+        calls.give_back("w", ["back"], crashed=False),
+        calls.take("v", most=1, lowest=PriorityClass.BATCH),
+        calls.post("w", [Post("answered", 1, 2, Kind.END, b"")]),
+        calls.sweep(),
+        calls.pass_on(),
+        calls.leave(worker="w"),
+        calls.leave(gateway="g"),
+    ]
+    queue.client.config_set("maxmemory", "1")
+    try:
+        for call in order:
+            queue.client.eval(call.script, len(call.keys), *call.keys, *call.arguments)
+    finally:
+        queue.client.config_set("maxmemory", "0")
+    assert [piece.data for piece in queue.pieces("g")] == [b"h", b"data", b""]
