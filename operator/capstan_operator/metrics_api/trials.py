@@ -1,8 +1,8 @@
 """Whether HPAs can be used, by how long an APIService has been available or has not: counted, and nothing asked.
 
 One that is not available is worse than none: as long as it is there, the API server cannot say what a namespace has,
-and no namespace of the cluster can be deleted. So it is tried for a minute, taken away, and tried again after a pause that
-grows: what keeps the API server from the operator's pods, such as a firewall, seldom goes by itself.
+and no namespace of the cluster can be deleted. So it is tried for a minute, taken away, and tried again after a pause
+that grows: what keeps the API server from the operator's pods, such as a firewall, seldom goes by itself.
 """
 
 from typing import Final
