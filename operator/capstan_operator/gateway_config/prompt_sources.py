@@ -38,6 +38,8 @@ READ_SECONDS: Final = 5.0
 FIRST_SECONDS: Final = 2.0
 """How long whoever needs prompts that were never read waits for them."""
 FIRST_AT_ONCE: Final = 8
+FILLED_BY: Final = 2
+"""The gateway's config and the pods have each their own last text of a prompt that is away."""
 
 
 class PromptSources:
@@ -61,8 +63,8 @@ class PromptSources:
         """The keys that models name, by ConfigMap."""
         self._users: Mapping[ObjectKey, frozenset[ObjectKey]] = {}
         """The models that name each ConfigMap."""
-        self._filled: dict[str, tuple[LLMModelSpec | None, Filled]] = {}
-        """By uid: of which spec, and what has come of it."""
+        self._filled: dict[str, tuple[LLMModelSpec | None, tuple[LLMModelSpec | None, ...]]] = {}
+        """By uid: of which spec, and what has come of it lately, for each of those who fill it."""
 
     async def want(self, models: Iterable[Model]) -> None:
         """Follow the prompts of these models from now on, and no others; wait a moment for those never read."""
@@ -95,12 +97,12 @@ class PromptSources:
         if not prompt_keys(model):
             return Filled(model)
         found = fill_prompts(model, self._prompts, last)
-        of_spec, before = self._filled.get(model.uid, (None, None))
-        if before is not None and of_spec is model.spec and before.model.spec == found.model.spec:
-            # NB: whoever remembers what it has made of a spec knows it by its identity.
-            found = replace(found, model=replace(found.model, spec=before.model.spec))
-        self._filled[model.uid] = model.spec, found
-        return found
+        of_spec, known = self._filled.get(model.uid, (None, ()))
+        known = known if of_spec is model.spec else ()
+        # NB: whoever remembers what it has made of a spec knows it by its identity.
+        spec = next((one for one in known if one == found.model.spec), found.model.spec)
+        self._filled[model.uid] = model.spec, (spec, *(one for one in known if one is not spec))[:FILLED_BY]
+        return replace(found, model=replace(found.model, spec=spec))
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -146,6 +148,9 @@ class PromptSources:
                 await asyncio.gather(*(one(name, wanted) for name, wanted in sorted(unread.items())))
         except TimeoutError:
             log.info("went on without prompts", extra={"count": len(unread)})
+            for name, wanted in unread.items():
+                # Nobody else waits for them: the looks that follow will tell.
+                self._take(name, dict.fromkeys(wanted, Trouble.UNREADABLE))
         return news
 
     def _take(self, name: ObjectKey, found: Mapping[str, Prompt]) -> bool:

@@ -122,7 +122,7 @@ def test_a_look_that_fails_takes_nothing_away() -> None:
 
 
 def test_nobody_waits_long_for_an_api_server_that_does_not_answer() -> None:
-    """It is said that nothing is known; the model is told when something is."""
+    """It is said that nothing is known; nobody waits for it another time, and the model is told when something is."""
     world, model = World(), naming()
 
     async def steps() -> None:
@@ -132,8 +132,11 @@ def test_nobody_waits_long_for_an_api_server_that_does_not_answer() -> None:
         await world.sources.want([model])
         assert asyncio.get_running_loop().time() - began == FIRST_SECONDS
         assert (world.reasons(model), world.told) == ([Trouble.UNREADABLE], [])
-        del world.kube.faults[LOOK]
         await world.sources.read([model])
+        await world.sources.want([model])
+        assert asyncio.get_running_loop().time() - began == FIRST_SECONDS
+        del world.kube.faults[LOOK]
+        await asyncio.sleep(2 * LONGEST)
         assert (world.text(model), world.told) == ("Be kind.", [{"llama"}])
 
     follow(world, steps)
@@ -151,6 +154,21 @@ def test_the_same_prompts_are_the_same_spec() -> None:
         world.put("Be brief.")
         await asyncio.sleep(LONGEST)
         assert world.sources.fill(model, {}).model.spec != first
+
+    follow(world, steps)
+
+
+def test_each_who_fills_a_model_has_the_same_spec_again() -> None:
+    """While a prompt is away the config and the pods go on with a last text each."""
+    world, model = World(), naming()
+
+    async def steps() -> None:
+        await world.sources.want([model])
+        lasts: list[dict[str, str]] = [{"house": "of the config"}, {"house": "of the pods"}]
+        first = [world.sources.fill(model, last).model.spec for last in lasts]
+        again = [world.sources.fill(model, last).model.spec for last in lasts]
+        assert first[0] != first[1]
+        assert [one is other for one, other in zip(first, again, strict=True)] == [True, True]
 
     follow(world, steps)
 
