@@ -51,6 +51,8 @@ MOST_THREADS: Final = 4
 """Prompts come in bursts, and those behind would wait for the first ones; tokenizers work without Python's lock."""
 MOST_AT_WORK: Final = 16
 """Behind so many prompts that are being made into tokens the next one would wait in vain."""
+MOST_LARGE: Final = 4
+"""Of these, so many may be large, and they have a thread of their own: whoever sends many takes nobody's place."""
 AT_ONCE: Final = 8
 """Questions to engines that are under way together."""
 LATE_SECONDS: Final = 2.0
@@ -96,6 +98,9 @@ class Prompts:
         self._key = secrets.token_bytes(32)
         self._kept = KeptTokens(clock)
         self._threads = Threads("prompt-blocks", workers=min(MOST_THREADS, os.cpu_count() or 1))
+        self._large_threads = Threads("large-prompts")
+        self._large = 0
+        """Flights of large prompts."""
         self._flights: dict[tuple[bytes, bytes], asyncio.Task[None]] = {}
         """By the prompt's last name: who is at work."""
         self._late: OrderedDict[str, tuple[int, float]] = OrderedDict()
@@ -109,8 +114,9 @@ class Prompts:
             self._kept.forget()
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Let the threads end."""
         self._threads.close()
+        self._large_threads.close()
 
     async def blocks_of(self, ask: Ask, model: ServedModel, *, size: int, salt: str) -> PromptBlocks | None:
         """See `deps.BlocksOfPrompts`."""
@@ -136,8 +142,9 @@ class Prompts:
 
     async def made_here(self, ask: Ask, model: ServedModel, counter: PromptCounter) -> Sequence[int] | None:
         """Give the tokens that the model's tokenizer makes of a prompt; None where it cannot tell, or is too busy."""
-        names = await self._names(ask, model, len(ask.request.raw or b""), counter)
-        return await self._make(names, ask.request.document, counter)
+        size = len(ask.request.raw or b"")
+        names = await self._names(ask, model, size, counter)
+        return await self._make(names, ask.request.document, counter, size)
 
     async def ask_engine(self, ask: Ask, model: ServedModel) -> Sequence[int] | None:
         """Give the tokens that a model's engine makes of a prompt that it can; None where it does not tell them.
@@ -171,38 +178,45 @@ class Prompts:
         if known is not None and known.whole:
             return known.tokens, True
         began = self._clock()
-        tokens = await self._in_time(ask, model, counter, names, seconds)
+        tokens = await self._in_time(ask, model, counter, names, size, seconds)
         ask.note_counting(self._clock() - began)
         if tokens is not None:
             return tokens, True
         return None if known is None else (known.tokens, False)
 
     async def _in_time(
-        self, ask: Ask, model: ServedModel, counter: PromptCounter | None, names: list[bytes], seconds: float
+        self,
+        ask: Ask,
+        model: ServedModel,
+        counter: PromptCounter | None,
+        names: list[bytes],
+        size: int,
+        seconds: float,
     ) -> Sequence[int] | None:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 if counter is not None:
-                    tokens = await self._make(names, ask.request.document, counter)
+                    tokens = await self._make(names, ask.request.document, counter, size)
                     if tokens is not None:
                         return tokens
-                return await self._by_engine(ask, model, names, seconds)
+                return await self._by_engine(ask, model, names, size, seconds)
         return None
 
     async def _make(
-        self, names: list[bytes], document: Mapping[str, Any], counter: PromptCounter
+        self, names: list[bytes], document: Mapping[str, Any], counter: PromptCounter, size: int
     ) -> Sequence[int] | None:
         """Have a tokenizer make tokens beside the loop."""
+        threads = self._large_threads if size > LARGE_BYTES else self._threads
 
         async def make() -> "array[int] | None":
             with suppress(Busy):
-                return await self._threads.run(_tokens, counter, document)
+                return await threads.run(_tokens, counter, document)
             return None
 
-        return await self._shared(names, b"here", make)
+        return await self._shared(names, b"here", make, size)
 
     async def _by_engine(
-        self, ask: Ask, model: ServedModel, names: list[bytes], seconds: float
+        self, ask: Ask, model: ServedModel, names: list[bytes], size: int, seconds: float
     ) -> Sequence[int] | None:
         """Have an engine make them, unless it is left alone."""
         now = self._clock()
@@ -228,19 +242,20 @@ class Prompts:
                 self._late.pop(model.id, None)
             return tokens
 
-        return await self._shared(names, b"engine", make)
+        return await self._shared(names, b"engine", make, size)
 
     async def _shared(
-        self, names: list[bytes], who: bytes, make: Callable[[], Coroutine[Any, Any, "array[int] | None"]]
+        self, names: list[bytes], who: bytes, make: Callable[[], Coroutine[Any, Any, "array[int] | None"]], size: int
     ) -> Sequence[int] | None:
         """Give what this makes, once for all who want it at a time. When nobody waits any longer, it is kept all the
         same."""
         if not names:
             return None  # What cannot be written cannot be found again.
         name = names[-1]
+        large = size > LARGE_BYTES
         flight = self._flights.get((name, who))
         if flight is None:
-            if len(self._flights) >= MOST_AT_WORK:
+            if len(self._flights) >= MOST_AT_WORK or (large and self._large >= MOST_LARGE):
                 return None
 
             async def keep() -> None:
@@ -252,7 +267,13 @@ class Prompts:
                 flight = self._flights[name, who] = self._deps().background.start(keep())
             except Overloaded:
                 return None
-            flight.add_done_callback(lambda _: self._flights.pop((name, who), None))
+            self._large += large
+
+            def landed(_: object) -> None:
+                del self._flights[name, who]
+                self._large -= large
+
+            flight.add_done_callback(landed)
         await asyncio.shield(flight)
         known = self._kept.find(names)
         return known.tokens if known is not None and known.whole else None

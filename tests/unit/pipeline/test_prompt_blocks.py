@@ -12,9 +12,11 @@ from capstan_contract.kv_events import Head, block_names, root_name
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.pipeline import prompt_blocks
 from capstan_gateway.pipeline.background import Background
+from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.prompt_blocks import (
     MOST_AT_WORK,
     MOST_BYTES,
+    MOST_LARGE,
     MOST_LATE,
     MOST_THREADS,
     SMALL_TOKENS,
@@ -270,6 +272,34 @@ async def test_nobody_waits_behind_a_crowd(world: World) -> None:
     counter.may.set()
     assert None not in await asyncio.gather(*crowd, equal)
     assert await world.blocks(chat("one more")) is not None
+
+
+async def test_large_prompts_take_no_place_of_others(world: World) -> None:
+    """Whoever sends many has the next ones go by the estimate, and nobody else's."""
+
+    class LargeAreLate(Counter):
+        """A tokenizer that is long about large prompts."""
+
+        def tokens(self, document: Mapping[str, Any]) -> list[int] | None:
+            """See PromptCounter."""
+            return (
+                super().tokens(document) if len(said(document)) > LARGE_BYTES else [ord(one) for one in said(document)]
+            )
+
+    counter = world.counter = LargeAreLate()
+    counter.may.clear()
+    size = LARGE_BYTES + MOST_LARGE
+    texts = ["x" * (size - number) for number in range(MOST_LARGE)]
+    crowd = [asyncio.ensure_future(world.blocks(chat(text), size=size)) for text in texts]
+    try:
+        async with asyncio.timeout(10):
+            await eventually(lambda: len(world.prompts._flights) == MOST_LARGE, every=0.01, what="a crowd")
+            assert await world.blocks(chat("x" * (size + 1)), size=size + 1) is None
+            assert await world.blocks(chat("hello")) == PromptBlocks(5, names("hello"))
+    finally:
+        counter.may.set()
+    assert None not in await asyncio.gather(*crowd)
+    assert await world.blocks(chat("x" * (size + 1)), size=size + 1) is not None
 
 
 @pytest.mark.parametrize(
