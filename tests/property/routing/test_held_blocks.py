@@ -131,6 +131,9 @@ def test_what_counts_for_a_moment_is_bounded() -> None:
     assert held.held(first, NOW) == {"a": 3}
     held.chosen("a", prompt_of(list(range(7, 7 + MOST_SOON)), size), NOW)
     assert held.held(first, NOW) == {"a": 0}
+    longer = prompt_of(list(range(MOST_SOON + 10, 2 * MOST_SOON + 15)), size)
+    held.chosen("a", longer, NOW)
+    assert held.held(longer, NOW) == {"a": MOST_SOON}
 
 
 def test_no_endpoint_holds_more_than_a_worker_may_tell() -> None:

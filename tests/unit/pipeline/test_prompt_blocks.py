@@ -14,10 +14,12 @@ from capstan_gateway.pipeline import prompt_blocks
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.prompt_blocks import (
+    AT_ONCE,
     MOST_AT_WORK,
     MOST_BYTES,
     MOST_LARGE,
     MOST_LATE,
+    MOST_LATE_MODELS,
     MOST_THREADS,
     SMALL_TOKENS,
     Prompts,
@@ -252,6 +254,34 @@ async def test_an_engine_may_be_late_now_and_then(monkeypatch: pytest.MonkeyPatc
         again = await world.blocks(chat(f"hello{number}"))
         assert (again is not None) == (number < MOST_LATE)
     assert world.asked == MOST_LATE
+
+
+async def test_few_questions_to_engines_are_under_way_together(world: World) -> None:
+    """The next prompt goes by the estimate; when they are answered it is asked for again."""
+    may = asyncio.Event()
+
+    async def tells() -> Any:
+        await may.wait()
+        return packed(TOKENS)
+
+    world.counter, world.engine = None, tells
+    crowd = [asyncio.ensure_future(world.blocks(chat(f"hello{number}"))) for number in range(AT_ONCE)]
+    await eventually(lambda: world.asked == AT_ONCE, every=0.01, what="questions")
+    more = asyncio.ensure_future(world.blocks(chat("one more")))
+    await eventually(lambda: more.done() or world.asked > AT_ONCE, every=0.01, what="its end")
+    may.set()
+    assert (None in await asyncio.gather(*crowd), await more, world.asked) == (False, None, AT_ONCE)
+    assert await world.blocks(chat("one more")) is not None
+
+
+async def test_models_whose_engines_are_late_are_remembered_within_a_bound(world: World) -> None:
+    """Those that were late longest ago are asked again."""
+    world.counter = None
+    for number in range(MOST_LATE_MODELS + 1):
+        world.model.id = f"t/{number}"
+        assert await world.blocks(chat("hello")) is None
+    assert len(world.prompts._late) == MOST_LATE_MODELS
+    assert "t/0" not in world.prompts._late
 
 
 async def test_an_engine_without_the_route_is_not_asked(world: World) -> None:
