@@ -46,7 +46,6 @@ from capstan_operator.api.rules import (
     names,
     placement,
     queueing,
-    scaling,
     serving,
     sources,
 )
@@ -371,7 +370,6 @@ class Prefix(Part):
 _SPEC_RULES = (
     *sources.SPEC,
     *answers.SPEC,
-    *scaling.SPEC,
     *placement.SPEC,
     *serving.SPEC,
     *names.SPEC,
@@ -403,8 +401,8 @@ class LLMModelSpec(Part):
     parallelism: Parallelism = Field(default_factory=Parallelism)
     """How one replica is spread over its GPUs."""
     replicas: int = Field(default=1, ge=0, le=1000)
-    """Number of replicas. Not together with `scaling`, unless `scaling.strategy` is External: then a change of it, as
-    `kubectl scale llmmodel` makes it, is passed on to the Deployment once, and whoever scales that is left alone."""
+    """Number of replicas. Without effect beside `scaling`, unless `scaling.strategy` is External: then a change of it,
+    as `kubectl scale llmmodel` makes it, is passed on to the Deployment once, and whoever scales that is left alone."""
     scaling: Scaling | None = None
     """Leave the number of replicas to a scaler, within bounds."""
     rollout: RolloutSpec | None = None

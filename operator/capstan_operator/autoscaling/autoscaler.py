@@ -17,6 +17,7 @@ from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.api.scaling import Scaling, ScalingStrategy
 from capstan_operator.autoscaling.standing import NO_METRICS_API, Standing
 from capstan_operator.desired.autoscaler import NOTHING_SAID, HpaUse, ScalerSays
+from capstan_operator.desired.replicas import scaling_in_force
 from capstan_operator.kube.events import Subject
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.scaling.decision import MISSED_SECONDS, Decision, Limit, Now, Reason, Scaler
@@ -88,7 +89,7 @@ class Autoscaler:
 
     def tell(self, model: Model, deployment: Manifest | None, *, may_have_hpa: bool = True) -> None:
         """Take up a model as it is, after its children were written; one that nobody scales here is forgotten."""
-        scaling = model.spec.scaling if model.spec and model.spec.has_engine else None
+        scaling = scaling_in_force(model.spec, deployment) if model.spec and model.spec.has_engine else None
         if scaling is None or scaling.is_external or deployment is None:
             self.forget(model.key)
             return

@@ -10,6 +10,7 @@ from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.patch import PatchError, check_patch, strategic_merge
 from capstan_operator.desired.pod import build_plain_template
 from capstan_operator.desired.prefixes import find_prefix_doubts
+from capstan_operator.desired.replicas import find_replicas_doubts
 from capstan_operator.desired.reserved import Facts
 from capstan_operator.desired.template_wiring import engine_of, environment_of, find_template_faults
 from capstan_operator.desired.volumes import exclusive_claim
@@ -51,7 +52,7 @@ def find_doubts(model: Model) -> tuple[Fault, ...]:
     spec = model.spec
     if spec is None:
         return ()
-    return (*find_wiring_doubts(model, spec), *find_prefix_doubts(spec))
+    return (*find_wiring_doubts(model, spec), *find_prefix_doubts(spec), *find_replicas_doubts(spec))
 
 
 def find_hindrances(model: Model) -> tuple[Fault, ...]:

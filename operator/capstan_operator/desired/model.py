@@ -25,7 +25,7 @@ from capstan_operator.desired.objects import (
 )
 from capstan_operator.desired.pod import build_template
 from capstan_operator.desired.pods import find_child, is_active, template_hash
-from capstan_operator.desired.replicas import Replicas, decide_replicas, wanted_replicas
+from capstan_operator.desired.replicas import Replicas, decide_replicas, scaling_in_force, wanted_replicas
 from capstan_operator.desired.revisions import plan_revisions
 from capstan_operator.desired.rollout import Policy, decide_rollout, rollout_annotations
 from capstan_operator.desired.snapshot import PodHash, Snapshot
@@ -83,8 +83,10 @@ def build_model(
     selector = _serving_selector(work, snapshot)
     revision, others = _plan_revisions(work, snapshot)
     objects = _build_objects(work, snapshot, settings, replicas, rollout, selector)
-    if spec.scaling and snapshot.autoscalers and scaler.hpa is HpaUse.APPLY:
-        objects.append(build_autoscaler(model.key.name, spec.scaling, scaler.least))
+    scaling = scaling_in_force(spec, live)
+    # NB: what the scaler says may be of a moment before `strategy` was changed.
+    if scaling and scaling.follows is ScalingStrategy.HPA and snapshot.autoscalers and scaler.hpa is HpaUse.APPLY:
+        objects.append(build_autoscaler(model.key.name, scaling, scaler.least))
     applied = [with_applied_hash(_owned(manifest, model)) for manifest in (*([revision] if revision else []), *objects)]
     return DesiredModel(
         key=model.key,
@@ -211,7 +213,7 @@ def _surplus(work: _Workload, snapshot: Snapshot, applied: Iterable[Manifest], h
 
 def _may_scale(child: Manifest, work: _Workload, hpa: HpaUse) -> bool:
     """Say whether it is the HPA of a model of which it is not known yet whether it has one."""
-    scaling = work.spec.scaling
+    scaling = scaling_in_force(work.spec, work.live)
     follows = scaling is not None and scaling.follows is ScalingStrategy.HPA
     return child["kind"] == AUTOSCALERS.kind and follows and hpa is HpaUse.HOLD
 

@@ -63,7 +63,8 @@ def compute_status(
     says.
     """
     facts = gather_facts(model, desired, snapshot, verdict, ack, now, problems)
-    findings = {kind: run_chain(chain, facts) for kind, chain in CHAINS.items()} | scaling_findings(model, scaled)
+    findings = {kind: run_chain(chain, facts) for kind, chain in CHAINS.items()}
+    findings |= scaling_findings(model, scaled, facts.deployment)
     present = conditions_by_type(model.status)
     conditions = merge_conditions(present, findings, generation=model.generation, now=now)
     status = {**_plain_fields(facts, settings, scaled), "conditions": conditions}

@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from capstan_operator.api.kinds import Model
+from capstan_operator.desired.replicas import is_inherited
+from capstan_operator.resources.resource import Manifest
 from capstan_operator.scaling.decision import Limit
 from capstan_operator.status.conditions import Finding
 
@@ -23,6 +25,12 @@ _LIMITS: Final[Mapping[Limit, str]] = MappingProxyType(
         Limit.MIN: "fewer replicas would be enough than `min` asks for",
         Limit.SCHEDULE: "fewer replicas would be enough than the schedule asks for",
     }
+)
+
+_INHERITED: Final = (
+    "somebody else says how many replicas there are, as with the release before this one: to have the operator scale"
+    " the model remove any HorizontalPodAutoscaler of your own and write `strategy: HPA` into `spec.scaling`; to leave"
+    " it so write `strategy: External`"
 )
 
 
@@ -44,11 +52,13 @@ class Scaled:
     by_hpa: bool = False
 
 
-def scaling_findings(model: Model, scaled: Scaled | None) -> dict[str, Finding]:
+def scaling_findings(model: Model, scaled: Scaled | None, deployment: Manifest | None = None) -> dict[str, Finding]:
     """Give the conditions that only a model with `scaling` has."""
     scaling = model.spec.scaling if model.spec else None
     if scaling is None:
         return {}
+    if model.spec and is_inherited(model.spec, deployment):
+        return {kind: Finding("False", "External", _INHERITED) for kind in (ACTIVE, LIMITED)}
     if scaling.is_external:
         says = "somebody else says how many replicas there are"
         return {ACTIVE: Finding("False", "External", says), LIMITED: Finding("False", "External", says)}

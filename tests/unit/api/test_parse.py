@@ -149,6 +149,12 @@ def test_null_inside_the_template_stays() -> None:
     assert model.spec.template == template
 
 
+def test_what_a_release_before_accepted_of_scaling_is_accepted() -> None:
+    """Bounds beside the number to begin with: an upgrade must not stop a model."""
+    assert faults({"model": SOURCE, "replicas": 3, "scaling": {"min": 1, "max": 5}}) == []
+    assert faults({"model": SOURCE, "replicas": 0, "scaling": {"min": 0, "max": 5}}) == []
+
+
 def test_many_faults_are_counted() -> None:
     """A manifest with a thousand faults does not make a status that the API server refuses."""
     found = faults({"model": SOURCE, **{f"field{number}": 1 for number in range(1000)}})

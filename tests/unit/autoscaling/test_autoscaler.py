@@ -50,6 +50,7 @@ class World:
         return list(self.woken)
 
 
+BEFORE = {"capstan.dev/replicas-from": "Autoscaler"}
 OURS: dict[str, Any] = {"strategy": "Capstan"}
 
 
@@ -60,7 +61,11 @@ def scaled(**scaling: Any) -> Model:
 
 def deployment(replicas: int, ready: int | None = None) -> Manifest:
     """What there is."""
-    return {"spec": {"replicas": replicas}, "status": {"readyReplicas": replicas if ready is None else ready}}
+    return {
+        "metadata": {},
+        "spec": {"replicas": replicas},
+        "status": {"readyReplicas": replicas if ready is None else ready},
+    }
 
 
 def test_a_model_is_woken_when_another_number_is_decided() -> None:
@@ -162,13 +167,14 @@ def test_a_status_that_cannot_be_read_is_as_none() -> None:
 
 
 def test_who_is_not_scaled_here_is_forgotten() -> None:
-    """No `scaling`, somebody else's, no engine, no Deployment, gone, or not in the list."""
+    """No `scaling`, somebody else's or left to others by a release before, no engine, no Deployment, gone, unlisted."""
     world = World(Demand(in_flight=100))
     others = (
         (make_model(), deployment(1)),
         (scaled(strategy="External"), deployment(1)),
         (make_model(external={"url": "https://api.example.com/v1"}), None),
         (scaled(), None),
+        (scaled(strategy=None), {**deployment(1), "metadata": {"annotations": BEFORE}}),
     )
     for model, live in others:
         world.autoscaler.tell(scaled(), deployment(1))

@@ -55,10 +55,12 @@ def test_a_schedule_raises_its_minimum() -> None:
         (HpaUse.HOLD, True, {"scaling": {"max": 4}}),
         (HpaUse.APPLY, False, {"scaling": {"max": 4}}),
         (HpaUse.APPLY, True, {}),
+        (HpaUse.APPLY, True, {"scaling": {"max": 4, "strategy": "External"}}),
+        (HpaUse.APPLY, True, {"scaling": {"max": 4, "strategy": "Capstan"}}),
     ],
 )
 def test_it_is_made_only_where_it_is_wanted(use: HpaUse, listed: bool, spec: dict[str, Any]) -> None:
-    """And where those that are there can be seen."""
+    """And where those that are there can be seen; what the scaler says may be older than the strategy."""
     assert _hpas(_built(use, listed=listed, **spec)) == []
 
 
@@ -77,3 +79,12 @@ def test_it_goes_when_it_is_not_wanted(use: HpaUse, spec: dict[str, Any], action
     (live,) = _hpas(_built(HpaUse.APPLY, scaling={"max": 4}))
     found = [one.action for one in _built(use, live, **spec).wanted if one.manifest["kind"] == KIND]
     assert found == [action]
+
+
+def test_a_release_before_left_it_to_others() -> None:
+    """Their HPA gets no second one beside it, whatever the scaler says, until `strategy` is written."""
+    before = {"capstan.dev/replicas-from": "Autoscaler"}
+    for scaling, made in (({"max": 4}, 0), ({"max": 4, "strategy": "HPA"}, 1)):
+        (live,) = [one for one in _built(HpaUse.NONE, scaling={"max": 4}).objects if one["kind"] == "Deployment"]
+        live["metadata"]["annotations"] |= before
+        assert len(_hpas(_built(HpaUse.APPLY, live, scaling=scaling))) == made

@@ -117,6 +117,17 @@ def test_zero_by_an_autoscaler_is_ready() -> None:
     assert _told(_status(model, snapshot_of(model, live)))["Ready"] == ("True", "Idle")
 
 
+def test_that_a_release_before_left_the_number_to_others_is_told() -> None:
+    """With what to write, until `strategy` is written."""
+    for strategy, told in ({}, True), ({"strategy": "External"}, False):
+        model = make_model(scaling={"max": 2, **strategy})
+        live = deployment_of(model)
+        live["metadata"]["annotations"] |= {"capstan.dev/replicas-from": "Autoscaler"}
+        result = _status(model, snapshot_of(model, live))
+        assert _told(result)["ScalingActive"] == _told(result)["ScalingLimited"] == ("False", "External")
+        assert ("write `strategy: HPA`" in _message(result, "ScalingActive")) == told
+
+
 def test_faulty_model_needs_a_person() -> None:
     """A faulty spec is told in full, and nothing else is claimed about it."""
     model = make_model(replicas=-1)

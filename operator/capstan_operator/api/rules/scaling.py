@@ -28,15 +28,3 @@ SCALING = (
         field_path=".schedules",
     ),
 )
-
-SPEC = (
-    Rule(
-        # NB: 1 is what the schema fills in where the field is not written, so it stands for that.
-        cel="!has(self.scaling) || self.replicas == 1"
-        " || (has(self.scaling.strategy) && self.scaling.strategy == 'External')",
-        message="must not be set together with `scaling`, unless `scaling.strategy` is External: it has no effect,"
-        " because the scaler says how many replicas there are",
-        holds=lambda self: self.scaling is None or self.replicas == 1 or self.scaling.is_external,
-        field_path=".replicas",
-    ),
-)
