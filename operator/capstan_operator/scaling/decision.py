@@ -3,7 +3,8 @@
 Up at once, down slowly: more replicas come as soon as they are asked for (or have been for
 `scaleUpStabilizationSeconds`; twice what there is does not wait for that), fewer when fewer have been enough for all of
 `scaleDownStabilizationSeconds`. What is not known is never taken for nothing: without an answer of every gateway
-replica nothing goes down, and without any nothing moves but into the bounds.
+replica nothing goes down, and without any nothing moves but into the bounds. Nothing goes to zero that this process has
+not itself seen idle for a while: what a process before has told of it, requests may have made untrue meanwhile.
 """
 
 from collections import deque
@@ -29,6 +30,9 @@ LEAST_GROWTH_SECONDS: Final = 2.0
 MISSED_SECONDS: Final = 15.0
 """For so long demand may be unknown without that being a break in what was known."""
 MOST_RECENT: Final = 64
+LEAST_SEEN_SECONDS: Final = 60.0
+"""For so long at least nothing must have been asked for in the sight of this process before it takes a model to zero,
+unless the model is to be idle for less."""
 
 
 class Reason(StrEnum):
@@ -85,11 +89,14 @@ class Scaler:
     """Decides for one model, again and again. It remembers what stabilisation needs, in bounded memory."""
 
     idle_since: datetime | None = None
-    """What a process before has told of it."""
+    """At first what a process before has told of it. For telling: how long it is says a clock that nobody sets."""
     _recent: deque[tuple[float, Demand]] = field(default_factory=lambda: deque(maxlen=MOST_RECENT))
     _up: Window = field(default_factory=lambda: Window(0))
     _down: Window = field(default_factory=lambda: Window(0))
     _known_at: float | None = None
+    _known_since: float | None = None
+    """Since when everything was known, without a break."""
+    _idle_from: float | None = None
 
     def decide(self, scaling: Scaling, demand: Demand | None, now: Now) -> Decision:
         """Give how many replicas there should be."""
@@ -152,7 +159,7 @@ class Scaler:
 
     def _miss(self, now: Now) -> None:
         if self._known_at is None or now.clock - self._known_at > MISSED_SECONDS:
-            self.idle_since = None
+            self.idle_since = self._idle_from = None
             self._recent.clear()
             self._up.clear()
             self._down.clear()
@@ -167,17 +174,24 @@ class Scaler:
     def _note_idle(self, demand: Demand, now: Now) -> None:
         """Remember since when nothing was asked: of which every replica must have said that it is so."""
         if demand.is_pressing or demand.came or demand.was_refused:
-            self.idle_since = None
+            self.idle_since = self._idle_from = None
         elif not demand.complete:
             self._miss(now)
             return
         elif self.idle_since is None:
-            self.idle_since = now.time
+            self.idle_since, self._idle_from = now.time, now.clock
+        elif self._idle_from is None:
+            self._idle_from = now.clock - max((now.time - self.idle_since).total_seconds(), 0.0)
         if demand.complete:
+            if self._known_at is None or now.clock - self._known_at > MISSED_SECONDS:
+                self._known_since = now.clock
             self._known_at = now.clock
 
     def _is_idle(self, scaling: Scaling, now: Now) -> bool:
-        return self.idle_since is not None and (now.time - self.idle_since).total_seconds() >= scaling.idle_for
+        if self._idle_from is None or self._known_since is None:
+            return False
+        seen = min(scaling.idle_for, max(scaling.down_seconds, LEAST_SEEN_SECONDS))
+        return now.clock - self._idle_from >= scaling.idle_for and now.clock - self._known_since >= seen
 
 
 def _whole(load: float, current: int) -> int:

@@ -122,6 +122,25 @@ def test_silence_takes_nothing_away(scaling: Scaling, before: list[Demand], sile
         assert scaler.decide(scaling, None, _now(len(before) + second, current)).desired == current
 
 
+@given(
+    scalings(),
+    st.floats(-100, 1_000_000),
+    st.lists(st.none() | st.just(Demand()) | demands, max_size=40),
+    st.integers(0, 20),
+    st.floats(-1_000_000, 1_000_000),
+)
+def test_nothing_goes_to_zero_at_once_by_what_a_process_before_has_told(
+    scaling: Scaling, ago: float, told: list[Demand | None], current: int, set_to: float
+) -> None:
+    """Whatever it told, and whatever somebody makes of the clock on the wall: this process has to have seen it."""
+    seen = min(scaling.idle_for, max(scaling.down_seconds, 60))
+    scaler = Scaler(idle_since=BEGAN - timedelta(seconds=ago))
+    for second, demand in enumerate([*told, *[Demand()] * seen][:seen]):
+        now = replace(_now(second, current), time=BEGAN + timedelta(seconds=second + (set_to if second > 2 else 0)))
+        before, current = current, scaler.decide(scaling, demand, now).desired
+        assert current > 0 or before == 0
+
+
 @given(st.floats(0, 100), st.lists(st.tuples(st.floats(0, 30), st.integers(0, 9)), min_size=1, max_size=300))
 def test_a_window_has_what_was_said_within_it(seconds: float, steps: list[tuple[float, int]]) -> None:
     """Everything of the stretch is in it, nothing that is older by a 64th of it, in bounded memory."""

@@ -137,7 +137,7 @@ def test_while_nothing_is_known_the_number_is_anybodys() -> None:
 def test_a_new_process_goes_on_from_the_status() -> None:
     """Since when nothing was asked, and when and why the number was changed last."""
     world = World(Demand())
-    resting = {"min": 0, "idleSeconds": 300}
+    resting = {"min": 0, "idleSeconds": 300, "scaleDownStabilizationSeconds": 60}
     world.autoscaler.tell(scaled(**resting), deployment(1))
     world.step(200)
     found = world.autoscaler.scaled(KEY)

@@ -138,9 +138,28 @@ def test_a_break_begins_the_idle_time_anew() -> None:
 def test_idle_time_goes_on_where_a_process_before_has_left_it() -> None:
     """An operator that begins goes on from what the status says."""
     scaling = {"min": 0, "max": 3, "idleSeconds": 600}
-    world = World(scaling, current=1, scaler=Scaler(idle_since=BEGAN - timedelta(seconds=590)))
-    assert world.tell(Demand(), times=9).desired == 1
-    assert world.tell(Demand(), times=3).desired == 0
+    world = World(scaling, current=1, scaler=Scaler(idle_since=BEGAN - timedelta(seconds=290)))
+    assert world.tell(Demand(), times=310).desired == 1
+    assert world.tell(Demand(), times=2).desired == 0
+
+
+def test_the_clock_on_the_wall_makes_nobody_idle() -> None:
+    """It may be set while the operator runs; how long nothing was asked for is counted by one that is not."""
+    scaling = Scaling.model_validate({"min": 0, "max": 3, "idleSeconds": 600})
+    scaler = Scaler()
+    for second in range(601):
+        wall = BEGAN + timedelta(seconds=second, days=second // 400)
+        found = scaler.decide(scaling, Demand(), Now(wall, float(second), 1, 1))
+        assert found.desired == (1 if second < 600 else 0)
+
+
+def test_a_break_in_what_is_known_begins_the_time_anew_that_must_be_seen() -> None:
+    """Also where requests came in part of it: to zero goes only what was seen in whole for long enough."""
+    world = World({"min": 0, "max": 3, "idleSeconds": 20, "coldStartSeconds": 5}, current=1)
+    world.tell(Demand(), times=5)
+    world.tell(Demand(in_flight=1, complete=False), times=20)
+    assert world.tell(Demand(), times=20).desired == 1
+    assert world.tell(Demand(), times=2).desired == 0
 
 
 def test_a_queue_that_grows_counts_as_it_will_be() -> None:
