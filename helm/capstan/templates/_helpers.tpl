@@ -171,6 +171,12 @@ priorityClassName: {{ . }}
 {{- if and .gateway.storedResponses.enabled (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
 {{- fail "gateway.storedResponses.enabled needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
 {{- end -}}
+{{- if and .gateway.batches.existingClaim .gateway.batches.url -}}
+{{- fail "gateway.batches.existingClaim and gateway.batches.url exclude each other: both are a place for files" -}}
+{{- end -}}
+{{- if and (or .gateway.batches.existingClaim .gateway.batches.url) (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
+{{- fail "gateway.batches needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
+{{- end -}}
 {{- if and .queue.enabled (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
 {{- fail "queue.enabled needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
 {{- end -}}

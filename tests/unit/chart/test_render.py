@@ -216,6 +216,13 @@ CONTRADICTIONS = {
         "gateway": {"storedResponses": {"enabled": True}},
         "redis": {"enabled": False},
     },
+    "gateway.batches needs a Redis": {
+        "gateway": {"batches": {"url": "s3://b"}},
+        "redis": {"enabled": False},
+    },
+    "gateway.batches.existingClaim and gateway.batches.url exclude": {
+        "gateway": {"batches": {"url": "s3://b", "existingClaim": "c"}},
+    },
     "there is no Redis": {"redis": {"enabled": False, "auth": {"existingSecret": "x"}}},
     "queue.enabled needs a Redis": {"queue": {"enabled": True}, "redis": {"enabled": False}},
     "needs queue.workerUrl": {
@@ -258,6 +265,7 @@ WRONG_VALUES = {
     "at '/redis/externalUrl'": {"redis": {"enabled": False, "externalUrl": "redis://user:secret@r:6379"}},
     "at '/queue/workerUrl'": {"queue": {"workerUrl": "redis://user:secret@r:6379"}},
     "at '/redis/timeoutSeconds'": {"redis": {"timeoutSeconds": 0}},
+    "at '/gateway/batches/url'": {"gateway": {"batches": {"url": "s3://user@bucket"}}},
     "at '/gateway/storedResponses/ttlSeconds'": {"gateway": {"storedResponses": {"ttlSeconds": 0}}},
     "at '/gateway/storedResponses/enabled'": {"gateway": {"storedResponses": {"enabled": "yes"}}},
     "at '/operator/watchNamespaces/0'": {"operator": {"watchNamespaces": ["Team_A"]}},
@@ -512,6 +520,27 @@ def test_tokenizers_come_from_a_config_map_or_a_claim() -> None:
     assert told(existingClaim="t", subPath="a/b") == (folder, {**mount, "subPath": "a/b"}, claim)
     both = try_render(with_values(gateway={"tokenizers": {"configMap": "a", "existingClaim": "b"}}))
     assert "exclude each other" in both.stderr
+
+
+def test_files_of_batches_have_a_place() -> None:
+    """A claim is mounted where the gateway is told to put files, writable; a bucket is told as it is; else there is
+    neither."""
+
+    def told(**batches: Any) -> tuple[Any, ...]:
+        pod = pod_specs(render(with_values(gateway={"batches": batches})))["capstan-gateway"]
+        container = pod["containers"][0]
+        variables = {item["name"]: item.get("value") for item in container["env"]}
+        mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "files"]
+        volumes = [volume for volume in pod["volumes"] if volume["name"] == "files"]
+        names = "CAPSTAN_GATEWAY_FILES_URL", "CAPSTAN_GATEWAY_BATCH_CONCURRENCY"
+        return *(variables.get(name) for name in names), *mounts, *volumes
+
+    assert told() == (None, None)
+    assert told(url="s3://bucket/a", concurrency=4) == ("s3://bucket/a", "4")
+    assert told(existingClaim="c") == (
+        "file:///var/lib/capstan/files", "16", {"name": "files", "mountPath": "/var/lib/capstan/files"},
+        {"name": "files", "persistentVolumeClaim": {"claimName": "c"}},
+    )  # fmt: skip
 
 
 def test_issuers_of_tokens_are_values_of_the_chart(tmp_path: Path) -> None:
