@@ -151,6 +151,25 @@ def test_urls_that_are_none(url: str) -> None:
     assert str(raised.value) == (f"CAPSTAN_GATEWAY_REDIS_URL {FORMS}")
 
 
+@pytest.mark.parametrize("url", ["file:///var/files", "s3://bucket", "s3://bucket/some/where"])
+def test_places_for_files(url: str) -> None:
+    """A directory or a bucket is taken as it is, where there is a Redis too."""
+    assert parse_settings([*BASE, "--files-url", url, "--redis-url", "redis://r"], {}).files_url == url
+    with pytest.raises(SettingsError, match="--files-url needs --redis-url"):
+        parse_settings([*BASE, "--files-url", url], {})
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["files", "/files", "file:///", "file://host/files", "s3://", "s3:///files", "http://host/files", "gs://bucket",
+     "s3://key:secret@bucket", "s3://bucket?region=x", "s3://[::1"],
+)  # fmt: skip
+def test_places_that_are_none(url: str) -> None:
+    """Anything else is refused with what is allowed."""
+    with pytest.raises(SettingsError, match="must"):
+        parse_settings([*BASE, "--files-url", url, "--redis-url", "redis://r"], {})
+
+
 def test_no_redis_unless_one_is_named() -> None:
     """Without a URL nothing is stored; an empty one is none."""
     for environ in ({}, {"CAPSTAN_GATEWAY_REDIS_URL": ""}):
