@@ -58,7 +58,10 @@ class Outputs:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what is in Redis into objects, to the end: whoever is cut off in it leaves it going on."""
+        """Write what is in Redis into objects, to the end: whoever is cut off in it leaves it going on.
+
+        What writes an object may go on behind a cancellation, and must not come after the next one of that name.
+        """
         flushing = asyncio.ensure_future(self._flush())
         self._flushing.add(flushing)
         flushing.add_done_callback(self._flushed_by)
