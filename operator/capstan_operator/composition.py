@@ -287,6 +287,7 @@ class Runtime:
         return {
             "heartbeat": self.heartbeat.run(),
             "upkeep": self.upkeep.run(),
+            "credential of the admin pages": self.admin_key.follow(),
             "demand": self.demand.run(),
             "metrics API": self.metrics_api.run(),
         }

@@ -31,6 +31,8 @@ class Replica:
         self.silent = False
         self.demand: dict[str, ModelDemand] | None = None
         """What is asked of models; None: it has no such page, as one of a release before it."""
+        self.wants = ""
+        """The credential without which it does not say that; empty: it says it to anybody."""
 
     def load(self, config: GatewayConfig) -> None:
         """Run a config."""
@@ -44,8 +46,10 @@ class Replica:
             await asyncio.sleep(60)
         return web.json_response({**self.report.model_dump(), "ofANewerRelease": {"n": 1}})
 
-    async def say_demand(self, _: web.Request) -> web.Response:
+    async def say_demand(self, request: web.Request) -> web.Response:
         """Say what is asked of models."""
+        if self.wants and request.headers.get("Authorization") != f"Bearer {self.wants}":
+            raise web.HTTPUnauthorized
         if self.demand is None:
             raise web.HTTPNotFound
         report = DemandReport(models=self.demand)

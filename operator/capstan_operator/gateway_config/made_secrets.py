@@ -11,7 +11,7 @@ import binascii
 import logging
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -56,7 +56,7 @@ ADMIN: Final = Purpose(
 
 
 class MadeSecret:
-    """Sees to it that the Secret is there: `run` until cancelled."""
+    """Sees to it that the Secret is there: `run` until cancelled. Who only wants to know what is in it has `follow`."""
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class MadeSecret:
         self._purpose = purpose
         self._doubted = asyncio.Event()
         self._keys: tuple[str, ...] = ()
+        self._is_run = False
         self._name = name
         self._namespace = namespace
         self._make = make
@@ -93,12 +94,21 @@ class MadeSecret:
 
     async def run(self) -> None:
         """Look for it now and then, until cancelled; where nobody wants one there is nothing to do."""
+        self._is_run = bool(self._name)
+        await self._look_on(self.ensure, while_=lambda: True)
+
+    async def follow(self) -> None:
+        """Read it now and then, until cancelled, and never make it; once `run` has begun, that reads it as well."""
+        await self._look_on(self.read, while_=lambda: not self._is_run)
+        await asyncio.Event().wait()
+
+    async def _look_on(self, look: Callable[[], Awaitable[None]], *, while_: Callable[[], bool]) -> None:
         if not self._name:
             await asyncio.Event().wait()
         failures = 0
-        while True:
+        while while_():
             try:
-                await self.ensure()
+                await look()
                 failures = 0
             except KubeError as error:
                 # NB: a Role of a former release does not name it; gateways hash with keys of their own until then.
@@ -117,12 +127,13 @@ class MadeSecret:
             pass  # it is time to look
         self._doubted.clear()
 
+    async def read(self) -> None:
+        """Take up what is in the Secret, where there is one. Raises KubeError."""
+        self._know(await self._found())
+
     async def ensure(self) -> None:
         """Make the Secret, or the key in it, unless it is there. Raises KubeError."""
-        try:
-            found = await self._kube.get(SECRETS, self._name, namespace=self._namespace)
-        except NotFound:
-            found = {}
+        found = await self._found()
         if not has_key(found, self._purpose):
             if _value(found, self._purpose.field):
                 text = f"{self._purpose.what} that is in the Secret cannot be used: it is too short, or not printable"
@@ -132,6 +143,15 @@ class MadeSecret:
                 self._told = True
             found = await self._written()
         self._told = False
+        self._know(found)
+
+    async def _found(self) -> Manifest:
+        try:
+            return await self._kube.get(SECRETS, self._name, namespace=self._namespace)
+        except NotFound:
+            return {}
+
+    def _know(self, found: Manifest) -> None:
         lines = lines_of(found, self._purpose.field)
         self._keys = (*lines, *(key for key in self._keys[:1] if key not in lines))
 

@@ -176,3 +176,31 @@ async def test_a_secret_that_nobody_can_use_has_an_event() -> None:
     assert len(told) == 1
     assert told[0].startswith("Warning SecretUnusable")
     assert NAME in told[0]
+
+
+def test_who_follows_reads_it_and_never_makes_it() -> None:
+    """A new one is known a moment after somebody doubts; once the same process makes it, only one looks."""
+
+    async def story() -> None:
+        kube = FakeKube()
+        following = MadeSecret(kube, ADMIN, name=NAME, namespace=HOME, make=lambda: b"m" * 32)
+        tasks = [asyncio.create_task(following.follow())]
+        await asyncio.sleep(700)
+        assert (following.keys, kube.calls["apply", SECRETS.plural]) == ((), 0)
+        data = {ADMIN_KEY_FIELD: base64.b64encode(b"k" * 32).decode()}
+        kube.put({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": NAME, "namespace": HOME}, "data": data})
+        following.doubt()
+        await asyncio.sleep(6)
+        assert following.keys == ("k" * 32,)
+        kube.drop(SECRETS, NAME, HOME)
+        tasks.append(asyncio.create_task(following.run()))
+        await asyncio.sleep(1)
+        assert following.keys == ("m" * 32, "k" * 32)
+        await asyncio.sleep(700)
+        reads = kube.calls["get", SECRETS.plural]
+        await asyncio.sleep(1200)
+        assert kube.calls["get", SECRETS.plural] == reads + 2
+        for task in tasks:
+            task.cancel()
+
+    run_virtually(story())
