@@ -158,16 +158,16 @@ class Queue:
 
     def enqueue(
         self, entry_id: str, *, priority: PriorityClass, tenant: str, weight: float, tokens: int, ttl_ms: int,
-        gateway: str, ask: bytes, body: bytes, bounds: Bounds,
+        gateway: str, ask: bytes, body: bytes, bounds: Bounds, once: bool = False,
     ) -> Call:  # fmt: skip
         """Put an entry in, once: a second call for one that is there changes nothing. `read_placed` reads the reply.
 
         `tokens` is what it will take of an engine, `weight` (above 0) the tenant's share beside others'. In `ttl_ms`
-        its deadline passes.
+        its deadline passes. With `once` it fails when a worker is lost that has it, whatever that has done with it.
         """
         return self._call(
             scripts.ENQUEUE, entry_id, int(priority), tenant, f"{weight:.6f}", tokens, ttl_ms, gateway, ask, body,
-            *bounds,
+            *bounds, int(once),
         )  # fmt: skip
 
     def take(self, worker: str, *, most: int, lowest: PriorityClass) -> Call:

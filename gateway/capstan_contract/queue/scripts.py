@@ -8,7 +8,7 @@ Fields of `entry:<id>`:
     w  the worker                           p  its place in the stream     a  how often it was taken
     f  pieces that were posted              u  bytes posted and not passed on
     z  1: a worker waits for `u` to sink    x  1: nobody wants it any more h  how often it was lost
-    g  how far it has moved its tenant's next start
+    g  how far it has moved its tenant's next start                        y  1: no two workers may begin with it
 """
 
 from typing import Final
@@ -112,14 +112,14 @@ end
 
 -- Whoever had it is gone, and knows nothing of it any more.
 local function lost(id)
-  local e = redis.call('HMGET', entry(id), 's', 'c', 'o', 'a', 'f', 'h', 'n', 'p', 'x', 'd')
+  local e = redis.call('HMGET', entry(id), 's', 'c', 'o', 'a', 'f', 'h', 'n', 'p', 'x', 'd', 'y')
   if e[1] ~= 'r' then return end
   local class, owner, attempt = e[2], e[3], e[4]
   local losses = number(e[6], 0) + 1
   if e[9] then
     leave_work(class, e[8])
     forget(id, owner)
-  elseif e[5] then
+  elseif e[5] or e[11] then
     leave_work(class, e[8])
     tell_owner(owner, id, attempt, 'f', 'lost', e[8])
     forget(id, owner)
@@ -208,6 +208,7 @@ if expected >= ttl then return {'deadline', ahead, expected - ttl + 1} end
 redis.call('HSET', entry(id), 'b', body, 'm', meta, 'c', class, 't', tenant, 'o', owner, 'k', whole(cost),
            'n', string.format('%.6f', start), 'd', whole(now + ttl), 'q', whole(now), 's', 'w', 'a', 0,
            'g', string.format('%.6f', math.max(cost, 1) / weight))
+if ARGV[14] == '1' then redis.call('HSET', entry(id), 'y', 1) end
 redis.call('PEXPIRE', entry(id), whole(ttl + 600000))
 redis.call('SADD', P .. 'own:' .. owner, id)
 redis.call('ZADD', P .. 'alive', whole(now + ALIVE), owner)
@@ -224,7 +225,8 @@ return {'ok', ahead, expected}
 """
 )
 """ARGV: prefix, id, class, tenant, weight, tokens that it will take, milliseconds to its deadline, gateway, what is
-asked, body, most entries that wait, most bytes that wait, most milliseconds of expected wait.
+asked, body, most entries that wait, most bytes that wait, most milliseconds of expected wait, 1 where no other worker
+may begin with it when one is lost that has it.
 
 Gives [word, place, milliseconds]: `ok` and `known` (it is there: a second call changes nothing) with the expected
 wait, -1 where nobody knows; `length`, `bytes`, `wait` and `deadline` where it is refused, with how much later to ask

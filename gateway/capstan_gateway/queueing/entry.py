@@ -96,8 +96,9 @@ class Entry:
         self._wake()
 
     def start_over(self) -> bool:
-        """Redis has forgotten it: say whether it may be put in again. One that was given out in part fails."""
-        if self.inbox.committed:
+        """Redis has forgotten it: say whether it may be put in again. One that was given out in part fails, and so does
+        one that must not be sent twice: a worker may have had it."""
+        if self.inbox.committed or not self.call.repeatable:
             self.fail(BodyBroken(self.whose, "the queue has lost it"))
             return False
         self.inbox.reset()

@@ -119,6 +119,7 @@ class Line:
                 self.calls.enqueue(
                     entry.id, priority=wish.priority, tenant=wish.tenant, weight=wish.weight, tokens=tokens,
                     ttl_ms=left, gateway=self.gateway, ask=ask, body=body, bounds=bounds,
+                    once=not call.repeatable,
                 )
             )
         )  # fmt: skip

@@ -323,6 +323,18 @@ def test_after_its_first_piece_an_entry_is_nobody_elses(queue: HeldQueue) -> Non
     assert queue.take("v") == []
 
 
+def test_what_must_not_be_sent_twice_is_nobody_elses(queue: HeldQueue) -> None:
+    """Of a worker that is lost the gateway hears, though nothing was posted; what it gives back in order is taken."""
+    queue.ask("e", once=True)
+    queue.take("w")
+    queue.run(queue.calls.give_back("w", ["e"], crashed=False))
+    assert [one.id for one in queue.take("w")] == ["e"]
+    queue.age("w")
+    queue.run(queue.calls.sweep())
+    assert failures(queue.pieces("g")) == [("e", b"lost")]
+    assert queue.take("v") == []
+
+
 def test_a_worker_that_was_thought_lost_is_refused(queue: HeldQueue) -> None:
     """Its entry is another worker's by then: nothing that it says reaches the gateway, under the same name too."""
     queue.ask("e")

@@ -85,6 +85,15 @@ async def test_a_reader_hears_that_it_starts_over() -> None:
     assert await receive(entry) == b"b"
 
 
+async def test_what_must_not_be_sent_twice_is_not_asked_for_anew() -> None:
+    """Where Redis has forgotten it a worker may have had it: it fails."""
+    entry = an_entry()
+    entry.call.repeatable = False
+    assert not entry.start_over()
+    with pytest.raises(BodyBroken):
+        await entry.head()
+
+
 async def test_what_redis_has_forgotten_is_asked_for_anew() -> None:
     """An entry of which nothing was given out waits again, and takes the first attempt for its own."""
     entry = an_entry()
