@@ -34,7 +34,7 @@ from capstan_gateway.routing.unroutable import QueueRefused
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links, Script, run_script
 from capstan_gateway.stores.wire import pack
-from capstan_gateway.upstream.errors import NoMemory
+from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, NoMemory
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,10 @@ class Line:
     """Made when the model's first request comes; outlives configs."""
 
     def __init__(
-        self, model_id: str, *, links: Links, gateway: str, threads: Threads, count: Callable[[str], object]
-    ) -> None:
+        self, model_id: str, *, links: Links, gateway: str, threads: Threads, count: Callable[[str], object],
+        turns: asyncio.Semaphore,
+    ) -> None:  # fmt: skip
+        """`turns` are for putting in what is large: all queues share a connection, and others must not wait long."""
         self.model_id = model_id
         self.calls = Queue(queue_prefix(model_id))
         self.gateway = gateway
@@ -75,6 +77,7 @@ class Line:
         self._links = links
         self._threads = threads
         self._count = count
+        self._turns = turns
         self._loop = asyncio.get_running_loop()
         self._passed: dict[str, int] = {}
         self._cancels: OrderedDict[str, None] = OrderedDict()
@@ -93,13 +96,21 @@ class Line:
         size, memory = len(entry.call.body), entry.call.memory
         if size <= BESIDE_BYTES or memory is None:
             return await self._put(entry)
-        share = memory()
-        if not share.grow(COPIES * size):
-            raise NoMemory(entry.whose, "the gateway has no room to write it into the queue")
         try:
-            return await self._put(entry)
+            async with asyncio.timeout_at(entry.call.expires_at):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise DeadlineExceeded(entry.whose, DeadlineKind.TOTAL) from None
+        try:
+            share = memory()
+            if not share.grow(COPIES * size):
+                raise NoMemory(entry.whose, "the gateway has no room to write it into the queue")
+            try:
+                return await self._put(entry)
+            finally:
+                share.shrink_to(max(share.held - COPIES * size, 0))
         finally:
-            share.shrink_to(max(share.held - COPIES * size, 0))
+            self._turns.release()
 
     async def _put(self, entry: Entry) -> Placed:
         call, wish = entry.call, entry.wish

@@ -31,6 +31,8 @@ RECENT_SECONDS: Final = 60.0
 STALE_SECONDS: Final = 3 * RENEW_SECONDS
 """What was said of a queue longer ago says nothing any more."""
 MOST_LINES: Final = 4096
+MOST_LARGE: Final = 2
+"""Large bodies that are put in at a time."""
 _TOGETHER: Final = 64
 
 
@@ -56,6 +58,7 @@ class Room:
         self._links = self._make_links(settings.redis_seconds)
         self._loop = asyncio.get_running_loop()
         self._look = asyncio.Event()
+        self._turns = asyncio.Semaphore(MOST_LARGE)
 
     # --- for the dispatcher -------------------------------------------------------------------------------------------
 
@@ -75,7 +78,7 @@ class Room:
                 rejected.at(name, reason).value += 1
 
             line = self.lines[model_id] = Line(
-                model_id, links=self._links, gateway=self.gateway, threads=self.threads, count=count
+                model_id, links=self._links, gateway=self.gateway, threads=self.threads, count=count, turns=self._turns
             )
             self._bound()
         if now - line.used_at > RECENT_SECONDS:

@@ -18,7 +18,7 @@ from capstan_gateway.routing.port import Call, Queueing
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Script
-from capstan_gateway.upstream.errors import NoMemory
+from capstan_gateway.upstream.errors import DeadlineExceeded, NoMemory
 from support.wait import eventually
 
 
@@ -43,7 +43,8 @@ class FakeLinks:
 
 def a_line(links: Any) -> Line:
     """Give a line that counts nothing."""
-    return Line("t/chat", links=links, gateway="gw", threads=Threads("test"), count=lambda _: None)
+    turns = asyncio.Semaphore(1)
+    return Line("t/chat", links=links, gateway="gw", threads=Threads("test"), count=lambda _: None, turns=turns)
 
 
 def an_entry(entry_id: str, priority: PriorityClass, began_at: float) -> Entry:
@@ -65,10 +66,15 @@ class Accepting(FakeLinks):
         super().__init__()
         self.budget = budget
         self.seen = -1
+        self.here = self.most = 0
 
     async def call(self, key: str, command: bytes) -> Any:
         """Take an entry."""
         self.seen = self.budget.held
+        self.here += 1
+        self.most = max(self.most, self.here)
+        await asyncio.sleep(0)
+        self.here -= 1
         return [b"ok", 0, -1]
 
 
@@ -87,6 +93,22 @@ async def test_copies_of_a_large_body_are_counted(limit: int) -> None:
     else:
         assert (await line.put(entry)).accepted
         assert links.seen == 2 << 20
+    assert budget.held == 0
+
+
+async def test_large_bodies_are_put_in_by_turns() -> None:
+    """Only so many are on the connection at a time, and who gets no turn before its deadline has had its time."""
+    line = a_line(links := Accepting(budget := MemoryBudget(64 << 20)))
+    entries = [an_entry(f"large-{number}", PriorityClass.DEFAULT, 1.0) for number in range(5)]
+    for entry in entries:
+        entry.call.body, entry.call.memory = b"x" * (1 << 20), budget.share
+    assert all(placed.accepted for placed in await asyncio.gather(*map(line.put, entries)))
+    assert links.most == 1
+    late = an_entry("late", PriorityClass.DEFAULT, 1.0)
+    late.call.body, late.call.memory, late.call.expires_at = b"x" * (1 << 20), budget.share, 0.0
+    async with line._turns:
+        with pytest.raises(DeadlineExceeded):
+            await line.put(late)
     assert budget.held == 0
 
 
