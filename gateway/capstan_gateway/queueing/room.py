@@ -75,7 +75,7 @@ class Room:
             rejected = self._metrics.queue_rejected
 
             def count(reason: str) -> None:
-                rejected.at(name, reason).value += 1
+                rejected.at(self._names.get(model_id, name), reason).value += 1
 
             line = self.lines[model_id] = Line(
                 model_id, links=self._links, gateway=self.gateway, threads=self.threads, count=count, turns=self._turns
@@ -157,6 +157,10 @@ class Room:
             await line.beat(sweep=sweep)
         except StoreDown:
             self._metrics.redis_calls.at("queue", "failed").value += 1
+        except Exception:
+            # One queue that holds what nobody can read must not end the beats of all others.
+            self._metrics.redis_calls.at("queue", "failed").value += 1
+            log.exception("how a queue stands could not be read", extra={"model": line.model_id})
         else:
             self._metrics.redis_calls.at("queue", "answered").value += 1
             reader = self._readers.get(line.model_id)

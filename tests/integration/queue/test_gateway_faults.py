@@ -13,7 +13,7 @@ from capstan_contract.config import Dispatch, ModelQueue
 from capstan_contract.demand import DEMAND_PATH, read_demand
 from capstan_contract.queue.calls import Bounds, Queue
 from capstan_contract.queue.names import PriorityClass, queue_prefix
-from capstan_gateway.queueing import reader, room
+from capstan_gateway.queueing import line, reader, room
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import entry
 from support.gateway_process import gateway_process
@@ -193,6 +193,31 @@ async def test_a_queue_that_nobody_takes_from(
     async with gateway_of(store, tmp_path, model) as gateway, gateway.client() as client:
         assert text_of(await ask(client)) == "Hello there"
     assert not entries(store)
+
+
+async def test_a_queue_that_cannot_be_read_ends_no_beats(
+    store: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reply that makes no sense is logged, and the queues of other models are looked at as ever."""
+    read = line.read_state
+    models = [entry(name, queue=QUEUED, timeouts=SOON) for name in ("odd", "well")]
+    async with gateway_of(store, tmp_path, *models) as gateway:
+        queues = gateway.gateway.queues
+        odd, well = (queues.line(f"test/{name}", name) for name in ("odd", "well"))
+        await eventually(lambda: well.state is not None, what="the state")
+        senseless = [ValueError("it makes no sense")]
+
+        def read_one(reply: Any) -> Any:
+            if senseless:
+                raise senseless.pop()
+            return read(reply)
+
+        monkeypatch.setattr(line, "read_state", read_one)
+        await queues.look()
+        assert [one.state is None for one in (odd, well)].count(True) == 1
+        await queues.look()
+        assert odd.state is not None
+        assert well.state is not None
 
 
 async def test_redis_comes_back_while_a_request_waits_for_an_endpoint(tmp_path: Path) -> None:
