@@ -170,9 +170,12 @@ class Line:
 
     def waits_since(self, since: float, priority: PriorityClass) -> bool:
         """Whether an entry that is as urgent, or more, was put in since then and nobody has begun to answer it."""
-        return any(
-            one.began_at >= since and one.waits and one.wish.priority <= priority for one in self.entries.values()
-        )
+        for one in reversed(self.entries.values()):  # The latest one first: those before `since` are not looked at.
+            if one.began_at < since:
+                return False
+            if one.waits and one.wish.priority <= priority:
+                return True
+        return False
 
     # --- what Redis is told -------------------------------------------------------------------------------------------
 

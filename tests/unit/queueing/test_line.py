@@ -122,6 +122,24 @@ async def test_own_entries_count_before_redis_has_told_of_them() -> None:
     assert not line.waits_since(11.0, PriorityClass.DEFAULT)
 
 
+async def test_entries_of_before_are_not_looked_at() -> None:
+    """However many were put in before, whether one has been since is told by those that were since."""
+    line, looked = a_line(FakeLinks()), []
+
+    class Old:
+        waits = False
+
+        @property
+        def began_at(self) -> float:
+            looked.append(self)
+            return 1.0
+
+    line.entries.update({f"old-{number}": Old() for number in range(100)})  # type: ignore[misc]
+    line.entries["new"] = an_entry("new", PriorityClass.BATCH, 10.0)
+    assert not line.waits_since(5.0, PriorityClass.DEFAULT)
+    assert len(looked) == 1
+
+
 async def test_cancels_are_said_again_until_redis_hears_them() -> None:
     """What nobody wants any more is told with the next beat, when Redis was away before; and then no more."""
     links = FakeLinks()
