@@ -29,6 +29,9 @@ class _Followed:
     asked_at: float
     scaler: Scaler = field(default_factory=Scaler)
     load: float | None = None
+    """How many replicas are asked for; None: not known."""
+    held: float = 0.0
+    """The same, when it was known last: what only some gateway replicas say is never less."""
 
 
 class Loads:
@@ -92,4 +95,10 @@ class Loads:
     def _measure(self, key: ObjectKey, one: _Followed, clock: float) -> None:
         demand = self._demand_of(key)
         ready = demand.ready if demand else 0
-        one.load = one.scaler.decide(one.scaling, demand, Now(self._now(), clock, ready, ready)).load
+        load = one.scaler.decide(one.scaling, demand, Now(self._now(), clock, ready, ready)).load
+        if demand is None or load is None:
+            one.load = None
+            return
+        # NB: an HPA does not know that this is what some replicas say: what the others have must not be missing in it.
+        one.held = load if demand.complete else max(load, one.held, demand.ready)
+        one.load = one.held
