@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import ceil
 from typing import Final
 
 from capstan_operator.api.kinds import Model
@@ -95,7 +96,9 @@ class Loads:
     def _measure(self, key: ObjectKey, one: _Followed, clock: float) -> None:
         demand = self._demand_of(key)
         ready = demand.ready if demand else 0
-        load = one.scaler.decide(one.scaling, demand, Now(self._now(), clock, ready, ready)).load
+        # NB: of replicas that are not ready gateways know nothing: there are as many as were asked for.
+        current = ready or ceil(one.held)
+        load = one.scaler.decide(one.scaling, demand, Now(self._now(), clock, current, ready)).load
         if demand is None or load is None:
             one.load = None
             return

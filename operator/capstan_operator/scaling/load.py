@@ -25,8 +25,10 @@ def load_of(demand: Demand, aims: ScalingTargets, *, growth: float, current: int
     if aims.inFlightPerReplica is not None:
         # NB: a queue before a model that has no ready replica grows because there is none, however small its load.
         growing = max(growth, 0.0) * LOOKAHEAD if ready else 0.0
-        asked = demand.in_flight + demand.waiting + growing + demand.rejected * REJECTED_SECONDS
-        loads.append(asked / aims.inFlightPerReplica)
+        asked = (demand.in_flight + demand.waiting + growing) / aims.inFlightPerReplica
+        refused = demand.rejected * REJECTED_SECONDS / aims.inFlightPerReplica
+        # NB: where no replica comes up, requests are refused again and again, and more replicas would not either.
+        loads.append(asked + refused if ready else max(asked, min(asked + refused, current)))
     if aims.tokensPerSecond is not None:
         loads.append(demand.tokens / aims.tokensPerSecond)
     if aims.queueWaitSeconds is not None:

@@ -56,6 +56,12 @@ def test_what_only_some_gateways_say_never_lowers_what_is_told(told: list[Demand
         before = load
 
 
+def test_refusals_without_a_ready_replica_neither_raise_nor_lower_what_is_told() -> None:
+    """An HPA keeps what it has of a model that does not come up."""
+    waits, refused = Demand(waiting=90), Demand(rejected=30.0)
+    assert _follow([waits, *[refused] * 100]) == [90 / 32, *[3.0] * 100]
+
+
 def test_a_silent_gateway_takes_no_replica_away() -> None:
     """For as long as it is silent; when it speaks again its word counts."""
     whole, half = Demand(in_flight=200, ready=7), Demand(in_flight=3, ready=7, complete=False)

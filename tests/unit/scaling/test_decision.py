@@ -1,6 +1,6 @@
 """How many replicas there should be."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -172,6 +172,18 @@ def test_a_queue_that_grows_counts_as_it_will_be() -> None:
     for waiting in (0, 10, 20):
         found = world.tell(Demand(waiting=waiting))
     assert found.load == 20 / 32
+
+
+def test_refusals_of_a_model_without_a_ready_replica_add_none() -> None:
+    """They wake it and keep what there is: a model that does not come up is not made larger by retries."""
+    retries = Demand(came=True, was_refused=True, rejected=30.0)
+    world = World({"min": 0, "max": 20}, current=0, ready=0)
+    assert world.tell(retries, times=30).desired == 1
+    world = World({"max": 20, "scaleDownStabilizationSeconds": 5}, current=3, ready=0)
+    assert world.tell(retries, times=30).desired == 3
+    assert world.tell(replace(retries, waiting=160), times=3).desired == 5
+    world.ready = None
+    assert world.tell(retries).desired == 10
 
 
 @pytest.mark.parametrize(
