@@ -17,7 +17,7 @@ from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
 from capstan_operator.kube.port import KubePort
 from capstan_operator.models.namesakes import is_another_models
 from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
-from capstan_operator.resources.api_resource import DEPLOYMENTS, resource_of
+from capstan_operator.resources.api_resource import AUTOSCALERS, DEPLOYMENTS, resource_of
 from capstan_operator.resources.resource import Manifest, identity_of, is_owned
 from capstan_operator.status.types import Problem
 
@@ -64,6 +64,9 @@ class ChildWriter:
         What is `taken` is there already and somebody else's: it is not written to.
         """
         written = Written({identity_of(child): child for child in present})
+        pruned = [wanted.manifest for wanted in desired.wanted if wanted.action is Action.PRUNE]
+        # NB: an HPA writes to the Deployment, and by what that says it is known that there may be one: it goes first.
+        await self._prune(model, [child for child in pruned if child["kind"] == AUTOSCALERS.kind], written)
         for manifest in desired.objects:
             if holder := taken.get(identity_of(manifest)):
                 written.problems.append(_taken(manifest, is_another_models(holder, model.uid)))
@@ -78,7 +81,7 @@ class ChildWriter:
                 written.refused[identity_of(manifest)] = problem = _refused(error)
                 written.problems.append(problem)
                 log.warning("object was refused", extra={"model": str(model.key), "error": str(error)[:MOST_MESSAGE]})
-        await self._prune(model, desired, written)
+        await self._prune(model, [child for child in pruned if child["kind"] != AUTOSCALERS.kind], written)
         return written
 
     async def _apply(self, model: Model, desired: DesiredModel, manifest: Manifest, written: Written) -> None:
@@ -139,8 +142,8 @@ class ChildWriter:
         applied = await self._kube.apply({**patch, "spec": {"replicas": replicas}}, manager=SCALE_MANAGER)
         written.live[identity_of(manifest)] = applied
 
-    async def _prune(self, model: Model, desired: DesiredModel, written: Written) -> None:
-        for child in (wanted.manifest for wanted in desired.wanted if wanted.action is Action.PRUNE):
+    async def _prune(self, model: Model, children: Iterable[Manifest], written: Written) -> None:
+        for child in children:
             identity = identity_of(child)
             # NB: whatever carries our labels is among the children; only the owner's uid says whose it is.
             if not is_owned(child, model.uid) or "deletionTimestamp" in child["metadata"]:

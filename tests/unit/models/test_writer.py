@@ -23,9 +23,9 @@ OURS = {"apiVersion": API_VERSION, "kind": "LLMModel", "name": "llama", "uid": M
 
 def child(name: str, kind: str = "Service", *, owner: Manifest = OURS, **spec: Any) -> Manifest:
     """Give an object as the model wants it."""
-    api = {"Service": "v1", "Deployment": "apps/v1", "ConfigMap": "v1"}[kind]
+    apis = {"Service": "v1", "Deployment": "apps/v1", "ConfigMap": "v1", "HorizontalPodAutoscaler": "autoscaling/v2"}
     metadata = {"name": name, "namespace": "ns", "ownerReferences": [owner]}
-    return with_applied_hash({"apiVersion": api, "kind": kind, "metadata": metadata, "spec": spec})
+    return with_applied_hash({"apiVersion": apis[kind], "kind": kind, "metadata": metadata, "spec": spec})
 
 
 def desired(*objects: Manifest, **fields: Any) -> DesiredModel:
@@ -306,3 +306,30 @@ async def test_what_cannot_go_keeps_no_other_one() -> None:
     await ChildWriter(kube).write(MODEL, DesiredModel(key=MODEL.key, wanted=going), (anothers, replaced, own))
     left = [name for name in ("anothers", "replaced", "own", "unlisted") if kube.find("Service", name)]
     assert left == ["anothers", "replaced"]
+
+
+async def test_an_hpa_goes_before_the_deployment_says_that_there_is_none() -> None:
+    """By the Deployment a later pass knows to look for one: where the delete fails, that one has it to do again."""
+    kube = ApplyKube()
+    writer = ChildWriter(kube)
+    before, after = child("a", "Deployment", of="Scaler"), child("a", "Deployment", of="LLMModel")
+    await writer.write(MODEL, desired(before), ())
+    kube.put(child("a", "HorizontalPodAutoscaler"), manager=FIELD_MANAGER)
+    scaler = kube.find("HorizontalPodAutoscaler", "a") or {}
+    want = replace(desired(after), wanted=(Wanted(after), Wanted(scaler, Action.PRUNE)))
+    kube.calls.clear()
+    kube.answer("delete", Unavailable("no answer"))
+    for left in (True, False):
+        present = [kube.find("Deployment", "a") or {}, scaler]
+        if left:
+            with pytest.raises(Unavailable):
+                await writer.write(MODEL, want, present)
+        else:
+            await writer.write(MODEL, want, present)
+        assert (kube.find("HorizontalPodAutoscaler", "a") is not None) == left
+        assert (kube.find("Deployment", "a") or {})["spec"]["of"] == ("Scaler" if left else "LLMModel")
+    assert kube.calls == [
+        ("delete", "HorizontalPodAutoscaler", "a"),
+        ("delete", "HorizontalPodAutoscaler", "a"),
+        ("apply", "Deployment", "a"),
+    ]
