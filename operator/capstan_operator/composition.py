@@ -178,7 +178,7 @@ class Runtime:
             kube,
             place,
             owner=settings.metrics_api_owner,
-            is_wanted=lambda: self.autoscaler.wants_hpas,
+            is_wanted=self._wants_metrics_api,
             on_authority=self.metrics_api.rouse,
         )
         self.autoscaler = Autoscaler(
@@ -410,6 +410,10 @@ class Runtime:
         if not self._settings.build.gateway_service:
             return {}
         return {key: found.uid for key, found in self.gateway.state.policies.items() if found.verdict.in_config}
+
+    def _wants_metrics_api(self) -> bool | None:
+        """Whether a model is to have an HPA; None: not all have been looked at yet, and none of those that have."""
+        return self.autoscaler.wants_hpas or (False if self.resync.is_through else None)
 
     def _scale(self) -> None:
         """Decide anew: of models that are scaled here, and of those that HPAs ask about."""

@@ -43,6 +43,8 @@ class Resync:
         self._random = rng
         self._clock = clock
         self._good: float | None = None
+        self.is_through = False
+        """Whether everything has been reconciled once since the process began."""
 
     @property
     def age(self) -> float:
@@ -82,5 +84,5 @@ class Resync:
         while left:
             await asyncio.sleep(0.25)
             left = [key for key in left if not self._is_idle([key])]
-        self._good = self._clock()
+        self._good, self.is_through = self._clock(), True
         log.info("resynced", extra={"models": len(keys), "seconds": round(self._good - started, 3)})

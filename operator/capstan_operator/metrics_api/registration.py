@@ -41,12 +41,13 @@ class Registration:
         place: Place | None,
         *,
         owner: str,
-        is_wanted: Callable[[], bool],
+        is_wanted: Callable[[], bool | None],
         on_authority: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
     ) -> None:
-        """`owner` is the ClusterRole that it belongs to; `on_authority` is called when there is a new authority."""
+        """`owner` is the ClusterRole that it belongs to; while `is_wanted` says None, what is there stays;
+        `on_authority` is called when there is a new authority."""
         self._kube = kube
         self._place = place
         self._owner = owner
@@ -71,10 +72,11 @@ class Registration:
         """Bring the APIService to what it should be, and look whether it is available."""
         before = self.standing
         try:
-            if self._is_wanted():
+            wanted = self._is_wanted()
+            if wanted:
                 self._may_be_there = True
                 self.standing = await self._ensure(place)
-            elif self._may_be_there:
+            elif wanted is False and self._may_be_there:
                 await self._remove(place)
                 self.standing, self._trials, self._may_be_there = UNKNOWN, Trials(), False
         except Forbidden as error:

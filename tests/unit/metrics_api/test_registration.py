@@ -23,7 +23,7 @@ class World:
         self.kube = ApplyKube()
         role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "owner"}}
         self.kube.put(role)
-        self.wanted = True
+        self.wanted: bool | None = True
         self.clock = 0.0
         self.roused = 0
         self.registration = self.process()
@@ -88,11 +88,14 @@ async def test_it_is_made_when_a_model_needs_it_and_goes_with_the_last() -> None
 
 
 async def test_what_is_left_of_a_process_before_goes() -> None:
-    """It looks once although nobody wants it."""
+    """It looks once although nobody wants it, and not before it is known that nobody does."""
     world = World()
     await world.step()
-    world.wanted = False
+    world.wanted = None
     world.registration = world.process()
+    await world.step()
+    assert world.live is not None
+    world.wanted = False
     await world.step()
     assert world.live is None
     calls = len(world.kube.calls)

@@ -8,6 +8,8 @@ from capstan_contract.demand import ModelDemand
 from capstan_contract.names import ADMIN_KEY_FIELD, API_VERSION
 from capstan_operator.composition import Runtime, Tasks
 from capstan_operator.metrics import Metrics
+from capstan_operator.metrics_api.registration import NAME
+from capstan_operator.metrics_api.server import Place
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import BuildSettings, Settings
 from capstan_operator.watch.watches import Echoes
@@ -63,3 +65,18 @@ async def test_a_replica_that_does_not_lead_answers_as_well() -> None:
         await eventually(answers, what="how many replicas are asked for")
         assert not tasks.ended.is_set()
     assert not [call for call in kube.calls if call[0] == "apply"]
+
+
+async def test_a_new_leader_lets_the_api_be_until_it_has_looked_at_all_models() -> None:
+    """Else each start would take it away for seconds, from the HPAs of a whole cluster."""
+    kube, runtime = world(free_port())
+    kube.remove("LLMModel", KEY.name, KEY.namespace)
+    place = Place(6443, HOME, "metrics")
+    service = {"name": place.service, "namespace": place.namespace}
+    api = {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": NAME}}
+    kube.put({**api, "spec": {"service": service}})
+    await runtime.registration.step(place)
+    assert kube.find("APIService", NAME, "")
+    await runtime.resync._pass()
+    await runtime.registration.step(place)
+    assert kube.find("APIService", NAME, "") is None
