@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
@@ -42,14 +43,15 @@ class Authority:
 
 
 def read_authority(data: Mapping[str, Any]) -> Authority | None:
-    """Read it from the data of a Secret; None where there is none that can be used."""
+    """Read it from the data of a Secret; None where there is none that can be used: we sign by elliptic curves."""
     try:
         found = Authority(*(base64.b64decode(str(data[name]), validate=True) for name in (_CERTIFICATE, _KEY)))
         own = x509.load_pem_x509_certificates(found.certificates)[0]
         key = load_pem_private_key(found.key, None)
-    except (KeyError, ValueError, TypeError, binascii.Error, IndexError):
+        fits = isinstance(key, ec.EllipticCurvePrivateKey) and own.public_key() == key.public_key()
+    except (KeyError, ValueError, TypeError, binascii.Error, IndexError, UnsupportedAlgorithm):
         return None
-    return found if own.public_key() == key.public_key() else None
+    return found if fits else None
 
 
 def is_due(authority: Authority, now: datetime) -> bool:

@@ -40,5 +40,7 @@ async def read_front_proxy(kube: KubePort) -> FrontProxy:
     try:
         names = json.loads(data.get("requestheader-allowed-names") or "[]")
     except ValueError:
-        raise FrontProxyError("the names of the cluster's front proxy cannot be read") from None
+        names = None
+    if not isinstance(names, list):
+        raise FrontProxyError("the names of the cluster's front proxy cannot be read")
     return FrontProxy(authorities, frozenset(map(str, names)))

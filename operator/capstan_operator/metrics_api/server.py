@@ -83,6 +83,10 @@ class MetricsApi:
         self._now = now
         self._roused = asyncio.Event()
         self._said = ""
+        self._runner: web.AppRunner | None = None
+        self._served: _Trust | None = None
+        self._ends = now()
+        """When the certificate that is served ends."""
 
     def rouse(self) -> None:
         """There may be an authority now."""
@@ -93,20 +97,35 @@ class MetricsApi:
         if self._place is None:
             await asyncio.Event().wait()
             return
-        runner: web.AppRunner | None = None
-        trust: _Trust | None = None
-        ends = self._now()
         try:
             while True:
-                found = await self._read(self._place)
-                if found is not None and (found != trust or ends - self._now() < RENEW_CERTIFICATE):
-                    if runner is not None:
-                        await runner.cleanup()
-                    runner, trust, ends = await self._listen(self._place, found), found, self._now() + CERTIFICATE_LIFE
-                await self._rest(WAIT_SECONDS if trust is None else LOOK_AGAIN_SECONDS)
+                await self._look(self._place)
+                await self._rest(WAIT_SECONDS if self._served is None else LOOK_AGAIN_SECONDS)
         finally:
-            if runner is not None:
-                await runner.cleanup()
+            await self._stop()
+
+    async def _look(self, place: Place) -> None:
+        """Serve by what is there now, unless that is so already.
+
+        What others have written into a Secret or a ConfigMap, or a port that is taken, ends nothing: what was served
+        before goes on where it can, and it is tried again at the next look.
+        """
+        found = await self._read(place)
+        if found is None or (found == self._served and self._ends - self._now() >= RENEW_CERTIFICATE):
+            return
+        try:
+            now = self._now()
+            context = serving_context(found.authority, place.host, found.front_proxy, now)
+            await self._stop()
+            await self._listen(place, found, context)
+            self._served, self._ends = found, now + CERTIFICATE_LIFE
+        except (ValueError, OSError) as error:  # NB: errors of TLS are OSErrors
+            self._complain(f"the metrics API cannot be served: {error}")
+
+    async def _stop(self) -> None:
+        runner, self._runner, self._served = self._runner, None, None
+        if runner is not None:
+            await runner.cleanup()
 
     async def _rest(self, seconds: float) -> None:
         try:
@@ -125,20 +144,22 @@ class MetricsApi:
         except NotFound:
             return None
         except (KubeError, FrontProxyError) as error:
-            if str(error) != self._said:
-                log.warning("could not read whom the metrics API is to trust", extra={"error": str(error)})
-            self._said = str(error)
+            self._complain(f"it cannot be read whom the metrics API is to trust: {error}")
             return None
 
-    async def _listen(self, place: Place, trust: _Trust) -> web.AppRunner:
-        runner = web.AppRunner(
+    def _complain(self, text: str) -> None:
+        if text != self._said:
+            log.warning(text)
+        self._said = text
+
+    async def _listen(self, place: Place, trust: _Trust, context: ssl.SSLContext) -> None:
+        self._runner = web.AppRunner(
             build_app(self._loads, trust.front_proxy), handle_signals=False, access_log=None, shutdown_timeout=1.0
         )
-        await runner.setup()
-        context = serving_context(trust.authority, place.host, trust.front_proxy, self._now())
-        await web.TCPSite(runner, "0.0.0.0", place.port, ssl_context=context, reuse_address=True).start()
+        await self._runner.setup()
+        # NB: no host is every address, of both families: a cluster may have either alone.
+        await web.TCPSite(self._runner, None, place.port, ssl_context=context, reuse_address=True).start()
         log.info("serving metrics for HPAs", extra={"port": place.port})
-        return runner
 
 
 def serving_context(authority: Authority, host: str, front_proxy: FrontProxy, now: datetime) -> ssl.SSLContext:

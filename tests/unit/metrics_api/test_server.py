@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.kube.errors import Unavailable
@@ -164,6 +169,45 @@ async def test_a_cluster_without_a_front_proxy_is_told(tmp_path: Path) -> None:
         await read_front_proxy(world.kube)
 
 
+@pytest.mark.parametrize("names", ["{", "5", "null", '"front-proxy-client"'])
+async def test_names_of_the_front_proxy_that_are_no_list_are_told(tmp_path: Path, names: str) -> None:
+    """None is taken for one, and nothing else is raised."""
+    world = World(tmp_path)
+    data = {"requestheader-client-ca-file": "x", "requestheader-allowed-names": names}
+    world.put("ConfigMap", "kube-system", "extension-apiserver-authentication", data)
+    with pytest.raises(FrontProxyError, match="cannot be read"):
+        await read_front_proxy(world.kube)
+
+
+async def test_what_others_have_written_ends_nothing(tmp_path: Path) -> None:
+    """Neither a front proxy's authority that cannot be loaded nor a port that is taken: what was served goes on, and
+    it is served as soon as it can be."""
+    world = World(tmp_path)
+    good = (world.proxy / "ca.pem").read_text()
+
+    def trust(authorities: str) -> None:
+        data = {"requestheader-client-ca-file": authorities, "requestheader-allowed-names": ""}
+        world.put("ConfigMap", "kube-system", "extension-apiserver-authentication", data)
+
+    world.put("Secret", world.place.namespace, world.place.service, world.authority.data)
+    api = MetricsApi(world.kube, world.place, world.loads)
+    try:
+        trust("no certificate")
+        await api._look(world.place)
+        trust(good)
+        with socket.socket(socket.AF_INET) as taken:
+            taken.bind(("0.0.0.0", world.place.port))
+            taken.listen()
+            await api._look(world.place)
+        await api._look(world.place)
+        assert (await world.ask(PATH))[0] == 200
+        trust("no certificate")
+        await api._look(world.place)
+        assert (await world.ask(PATH))[0] == 200
+    finally:
+        await api._stop()
+
+
 async def test_models_are_followed_while_somebody_asks(tmp_path: Path) -> None:
     """The spec is read again now and then, and who is not asked about is forgotten."""
     world = World(tmp_path)
@@ -214,6 +258,17 @@ def test_an_authority_survives_its_secret() -> None:
     assert read_authority({}) is None
     assert read_authority({"ca.crt": "eA==", "ca.key": "eA=="}) is None
     assert read_authority(Authority(made.certificates, other.key).data) is None
+
+
+def test_an_authority_that_we_cannot_sign_by_is_none() -> None:
+    """A key of RSA, as other programs make them: the leader makes one of its own."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name, now = x509.Name([]), datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    certificate = builder.sign(key, SHA256()).public_bytes(Encoding.PEM)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    assert read_authority(Authority(certificate, private).data) is None
 
 
 def test_an_authority_has_a_successor_in_time() -> None:
