@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 
 NEWS_SECONDS: Final = 10.0
 """For how long a limit has to be another one before the status says so: demand wavers."""
-IDLE_TOLD_AFTER: Final = 30.0
-"""From how many seconds without any request on the status says so."""
+IDLE_TOLD_FROM: Final = 0.5
+"""From what share of `idleSeconds` without any request on the status of a model says so that may go to zero: each pause
+told of one that may not would be a write for nothing, and another process waits half as long again at most."""
 
 Record = Callable[[Subject, Literal["Normal", "Warning"], str, str], None]
 
@@ -159,7 +160,7 @@ class Autoscaler:
             reason=entry.told.reason,
             changed_at=entry.told.changed_at,
             limited_by=self._settled_limit(entry, clock, found),
-            idle_since=_told_idle(found, now),
+            idle_since=_told_idle(entry.scaling, found, now),
             without_hpa=without,
             by_hpa=entry.use is HpaUse.APPLY,
         )
@@ -237,6 +238,8 @@ _WHY: Final[Mapping[str, str]] = {
 }
 
 
-def _told_idle(found: Decision, now: datetime) -> datetime | None:
+def _told_idle(scaling: Scaling, found: Decision, now: datetime) -> datetime | None:
     since = found.idle_since
-    return since if since is not None and (now - since).total_seconds() >= IDLE_TOLD_AFTER else None
+    if since is None or found.least:
+        return None
+    return since if (now - since).total_seconds() >= scaling.idle_for * IDLE_TOLD_FROM else None

@@ -92,6 +92,23 @@ def test_what_needs_no_write_wakes_nobody() -> None:
         assert world.step() == []
 
 
+def test_a_pause_that_takes_nothing_to_zero_is_no_news() -> None:
+    """One request now and then, with a `min` of 1, or of 0 as long as half the idle time has not passed."""
+    for least in (0, 1):
+        world = World(Demand())
+        world.autoscaler.tell(scaled(min=least, max=1), deployment(1))
+        world.step(20)  # that its minimum is more than enough is told once
+        for _ in range(20):
+            world.demand = Demand(came=True)
+            assert world.step() == []
+            world.demand = Demand()
+            assert world.step(200) == []
+    world = World(Demand())
+    world.autoscaler.tell(scaled(min=1), deployment(1))
+    world.step(20)
+    assert world.step(2000) == []
+
+
 def test_a_limit_that_lasts_is_told() -> None:
     """More than `max` for ten seconds."""
     world = World(Demand(in_flight=500))
