@@ -1,8 +1,9 @@
 """The fewest replicas at a moment: what the schedule says that has begun last, else what `min` says."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -10,7 +11,8 @@ from cronsim import CronSim, CronSimError
 from capstan_operator.api.scaling import Scaling
 from capstan_operator.resources.resource import Fault
 
-_MINUTE_STEP = 60
+_MINUTE_STEP: Final = 60
+_DAY: Final = 24 * 60
 
 
 def fewest(scaling: Scaling, now: datetime) -> tuple[int, bool]:
@@ -34,12 +36,37 @@ def last_begin(cron: str, zone: str, now: datetime) -> datetime | None:
 
 @lru_cache(maxsize=4096)
 def _last_begin(cron: str, zone: str, minute: int) -> datetime | None:
-    now = datetime.fromtimestamp((minute + 1) * _MINUTE_STEP, UTC)
+    end = (minute + 1) * _MINUTE_STEP
     try:
+        place = ZoneInfo(zone)
         # NB: going back begins before the moment that it is given: that of the next minute, so that this one counts.
-        return next(CronSim(cron, now.astimezone(ZoneInfo(zone)), reverse=True)).astimezone(UTC)
-    except (CronSimError, StopIteration, ValueError, OSError, LookupError):
+        starts = [datetime.fromtimestamp(end, place)]
+        # NB: in an hour that comes twice the clock on the wall has shown more the first time than it shows now.
+        if (turned := _before_turned_back(place, minute + 1)) <= minute:
+            starts.append(datetime.fromtimestamp(turned * _MINUTE_STEP, place) + timedelta(minutes=1))
+        found = [next(CronSim(cron, start, reverse=True), None) for start in starts]
+    except (CronSimError, ValueError, OSError, LookupError):
         return None
+    begun = [one.astimezone(UTC) for one in found if one is not None and one.timestamp() < end]
+    return max(begun, default=None)
+
+
+def _before_turned_back(place: ZoneInfo, minute: int) -> int:
+    """Give the last minute before clocks were turned back within a day; the minute itself where they were not."""
+    early, late = minute - _DAY, minute
+    if _offset(place, early) <= _offset(place, late):
+        return minute
+    while late - early > 1:
+        between = (early + late) // 2
+        if _offset(place, between) > _offset(place, minute):
+            early = between
+        else:
+            late = between
+    return early
+
+
+def _offset(place: ZoneInfo, minute: int) -> timedelta:
+    return datetime.fromtimestamp(minute * _MINUTE_STEP, place).utcoffset() or timedelta()
 
 
 def find_schedule_faults(scaling: Scaling) -> Iterator[Fault]:

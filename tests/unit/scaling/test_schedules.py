@@ -39,6 +39,26 @@ def test_the_schedule_that_has_begun_last_counts(moment: str, least: int) -> Non
     assert _fewest(moment) == (least, True)
 
 
+@pytest.mark.parametrize(
+    ("moment", "least"),
+    [
+        ("2026-10-25T00:29+00:00", 0),
+        ("2026-10-25T00:30+00:00", 3),
+        ("2026-10-25T01:00+00:00", 3),
+        ("2026-10-25T01:29+00:00", 3),
+        ("2026-10-25T01:30+00:00", 3),
+    ],
+)
+def test_the_hour_that_comes_twice_takes_nothing_back(moment: str, least: int) -> None:
+    """When clocks are turned back, what has begun in the first of the two hours goes on in the second."""
+    nightly = [
+        {"cron": "30 2 * * *", "timeZone": "Europe/Berlin", "min": 3},
+        {"cron": "0 19 * * *", "timeZone": "Europe/Berlin", "min": 0},
+    ]
+    scaling = Scaling.model_validate({"min": 1, "max": 5, "schedules": nightly})
+    assert fewest(scaling, datetime.fromisoformat(moment)) == (least, True)
+
+
 def test_without_schedules_min_counts() -> None:
     """`min` is what holds where no schedule does."""
     assert _fewest("2026-05-04T12:00:00", []) == (1, False)
