@@ -17,8 +17,8 @@ from kubernetes.aio import config as loader
 from capstan_operator.api.kinds import KNOWN_RESOURCES, LLM_MODELS
 from capstan_operator.kube.client import KubeClient, Limits
 from capstan_operator.kube.errors import NotFound, UnknownResource
+from capstan_operator.resources.api_resource import CLUSTER_ROLES, ApiResource
 from capstan_operator.resources.api_resource import CRDS as CRDS
-from capstan_operator.resources.api_resource import ApiResource
 from support.needs import ROOT
 from support.ports import free_port
 from support.wait import eventually
@@ -27,7 +27,10 @@ NAMESPACES = ApiResource("", "v1", "namespaces", "Namespace", namespaced=False)
 ACCOUNTS = ApiResource("", "v1", "serviceaccounts", "ServiceAccount")
 ROLES = ApiResource("rbac.authorization.k8s.io", "v1", "roles", "Role")
 BINDINGS = ApiResource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding")
-OTHERS = (NAMESPACES, CRDS, ACCOUNTS, ROLES, BINDINGS)
+CLUSTER_BINDINGS = ApiResource(
+    "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
+)
+OTHERS = (NAMESPACES, CRDS, ACCOUNTS, ROLES, BINDINGS, CLUSTER_ROLES, CLUSTER_BINDINGS)
 """What only the tests write."""
 
 ALLOWED_SERVER = "https://127.0.0.1:"

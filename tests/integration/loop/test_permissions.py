@@ -9,11 +9,12 @@ import pytest
 from capstan_contract.names import CREDENTIAL_LABEL
 from capstan_operator.api.kinds import LLM_MODELS, POLICY_KINDS
 from capstan_operator.kube.client import KubeClient, _Request
-from capstan_operator.resources.api_resource import SECRETS
+from capstan_operator.kube.errors import Forbidden
+from capstan_operator.resources.api_resource import API_SERVICES, LEASES, SECRETS
 from support.api_proxy import token_kubeconfig
 from support.llmmodels import condition, hosted, is_settled, served_names, simulated
 from support.needs import ROOT
-from support.operator_process import ACCOUNTS, BINDINGS, ROLES, OperatorProcess, find
+from support.operator_process import ACCOUNTS, BINDINGS, CLUSTER_BINDINGS, ROLES, OperatorProcess, connect, find
 from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
@@ -123,6 +124,63 @@ async def test_the_documented_permissions_are_enough_and_the_token_may_rotate(
     assert refused(operator) == 0
     assert "Forbidden" not in operator.log
     assert await served_names(kube, namespace) == {"one", "two"}
+
+
+async def test_the_right_to_make_an_object_may_be_of_one_name(
+    kube: KubeClient, kube_api: Path, namespace: str, tmp_path: Path
+) -> None:
+    """What is made by server-side apply has its name in the URL: nobody who may make one Secret, one lease or one
+    APIService in this way may make another one."""
+    await make_account(kube, namespace)
+    name = f"v1.{namespace}.example.com"
+    metadata = {"name": "capstan-operator", "namespace": namespace}
+    rule = {"verbs": ["get", "create", "patch", "delete"], "resourceNames": ["mine", name]}
+    kinds = {"": "secrets", "coordination.k8s.io": "leases", "apiregistration.k8s.io": "apiservices"}
+    rules = [{**rule, "apiGroups": [group], "resources": [resource]} for group, resource in kinds.items()]
+    await kube.apply(
+        {"apiVersion": ROLES.api_version, "kind": ROLES.kind, "metadata": metadata, "rules": rules}, manager="test"
+    )
+    subject = {"kind": "ServiceAccount", **metadata}
+    wide = {"name": f"{namespace}-named"}
+    rbac = {"apiVersion": ROLES.api_version, "metadata": wide}
+    await kube.apply({**rbac, "kind": "ClusterRole", "rules": rules}, manager="test")
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": wide["name"]}
+    await kube.apply({**rbac, "kind": CLUSTER_BINDINGS.kind, "roleRef": role, "subjects": [subject]}, manager="test")
+    token_file = tmp_path / "token"
+    token_file.write_text(await make_token(kube, namespace, "first"))
+
+    def objects(named: str, version: str) -> list[dict[str, Any]]:
+        group = f"{namespace}.example.com"
+        spec = {"group": group, "version": version, "groupPriorityMinimum": 100, "versionPriority": 100}
+        local = {"name": named, "namespace": namespace}
+        return [
+            {"apiVersion": SECRETS.api_version, "kind": SECRETS.kind, "metadata": local},
+            {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": local},
+            {
+                "apiVersion": API_SERVICES.api_version,
+                "kind": API_SERVICES.kind,
+                "metadata": {"name": f"{version}.{group}"},
+                "spec": spec,
+            },
+        ]
+
+    async with connect(token_kubeconfig(kube_api, tmp_path / "kubeconfig", token_file)) as operator:
+
+        async def may() -> bool:
+            try:
+                for one in objects("mine", "v1"):
+                    await operator.apply(one, manager="test")
+            except Forbidden:
+                return False
+            return True
+
+        try:
+            await eventually(may, what="the rights to be known")
+            for one in objects("other", "v2"):
+                with pytest.raises(Forbidden):
+                    await operator.apply(one, manager="test")
+        finally:
+            await kube.delete(API_SERVICES, name)
 
 
 async def test_a_missing_right_is_told_on_the_model_and_is_no_bug(
