@@ -257,6 +257,27 @@ def test_no_class_waits_for_ever(queue: HeldQueue) -> None:
     assert order.index("batch") == PASSED_OVER
 
 
+def test_each_turn_of_a_class_is_waited_for_anew(queue: HeldQueue) -> None:
+    """When a class that waits has had one its count begins again: it does not go first from then on."""
+    for number in range(40):
+        queue.ask(f"high-{number:02}", priority=PriorityClass.HIGH)
+    for number in range(2):
+        queue.ask(f"low-{number}", priority=PriorityClass.LOW)
+    order = [one.id for one in queue.take("w", 40)]
+    assert [order.index("low-0"), order.index("low-1")] == [PASSED_OVER, 2 * PASSED_OVER + 1]
+
+
+def test_what_was_had_before_the_queue_was_empty_counts_no_more(queue: HeldQueue) -> None:
+    """When nobody waits a new period begins: who has had much before shares alike from then on."""
+    for number in range(10):
+        queue.ask(f"before-{number}", tenant="early")
+    queue.take("w", 10)
+    for tenant in ("early", "late"):
+        for number in range(2):
+            queue.ask(f"{tenant}-{number}", tenant=tenant)
+    assert [one.id.partition("-")[0] for one in queue.take("w", 4)] == ["early", "late", "early", "late"]
+
+
 def test_batches_wait_for_who_takes_them(queue: HeldQueue) -> None:
     """A worker without spare room takes none of the classes below the one that it names."""
     queue.ask("batch", priority=PriorityClass.BATCH)
