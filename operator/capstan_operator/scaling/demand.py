@@ -69,7 +69,7 @@ def _has_come(now: ModelDemand | None, before: ModelDemand | None) -> bool:
         return False
     if now.arrived is None or before.arrived is None:
         return now.arrivalsPerSecond > before.arrivalsPerSecond
-    return now.arrived > before.arrived
+    return _has_counted(now.arrived, before.arrived)
 
 
 def _was_refused(now: ModelDemand | None, before: ModelDemand | None) -> bool:
@@ -77,4 +77,9 @@ def _was_refused(now: ModelDemand | None, before: ModelDemand | None) -> bool:
         return False
     if now.rejected is None or before.rejected is None:
         return now.rejectedPerSecond > before.rejectedPerSecond
-    return now.rejected > before.rejected
+    return _has_counted(now.rejected, before.rejected)
+
+
+def _has_counted(now: int, before: int) -> bool:
+    """Say whether a count has gone on; one that is less than it was began anew, with the process that counts."""
+    return now > before or 0 < now < before

@@ -50,7 +50,8 @@ def test_silence_is_not_zero() -> None:
     [
         ({"arrived": 5}, {"arrived": 5}, False),
         ({"arrived": 5}, {"arrived": 6}, True),
-        ({"arrived": 5}, {"arrived": 1}, False),
+        ({"arrived": 5}, {"arrived": 1}, True),
+        ({"arrived": 5}, {"arrived": 0}, False),
         ({"arrived": 5, "arrivalsPerSecond": 0.1}, {"arrived": 5, "arrivalsPerSecond": 0.2}, False),
         ({"arrivalsPerSecond": 1.0}, {"arrivalsPerSecond": 1.0}, False),
         ({"arrivalsPerSecond": 1.0}, {"arrivalsPerSecond": 0.9}, False),
@@ -62,8 +63,8 @@ def test_silence_is_not_zero() -> None:
 def test_whether_a_request_came_in_between(
     before: dict[str, Any] | None, now: dict[str, Any] | None, came: bool
 ) -> None:
-    """By what each replica has counted, and by rates of a release that does not say that; one that begins anew, or was
-    not known, says nothing of what came. The same holds of those that were refused."""
+    """By what each replica has counted, and by rates of a release that does not say that; one that begins anew has
+    what it has counted since, and one that was not known says nothing. The same holds of those that were refused."""
     for first, second in (("arrived", "arrivals"), ("rejected", "rejected")):
 
         def made(said: dict[str, Any] | None, first: str = first, second: str = second) -> ModelDemand | None:
