@@ -35,7 +35,7 @@ async def test_what_waits_in_memory_is_told(tmp_path: Path) -> None:
         gateway.client() as client,
     ):
         engine.respond = respond
-        assert demand_of(gateway) == ModelDemand()
+        assert demand_of(gateway) == ModelDemand(arrived=0, rejected=0)
         asking = asyncio.create_task(client.chat.completions.create(**ASKED))
         await eventually(lambda: demand_of(gateway).waiting == 1, what="the wait")
         said = demand_of(gateway)
