@@ -210,30 +210,6 @@ def test_a_client_that_goes_away_aborts_vllms_request(engines: Engines):
     assert engines.chat.metric("vllm:generation_tokens_total") - before < 2000
 
 
-def test_vllm_drains(engines: Engines):
-    """SIGTERM lets a running stream end, and the worker exits with 0. It comes last: the engine is gone after it."""
-    received = []
-    with engines.client(engines.chat.url) as client:
-        options = {"model": "tiny", "prompt": "once", "max_tokens": 150, "stream": True}
-        stream = client.completions.create(**options, extra_body={"ignore_eos": True, "min_tokens": 150})
-        received.append(next(stream))
-        codes: list[int] = []
-        stopper = threading.Thread(target=lambda: codes.append(engines.chat.stop(seconds=60)))
-        stopper.start()
-        wait_until(lambda: get(f"{engines.chat.worker_url}/readyz") == (503, "draining\n"), what="draining")
-        received.extend(stream)
-    stopper.join(timeout=60)
-    assert received[-1].choices[0].finish_reason == "length"
-    assert codes == [0]
-
-
-def test_vllm_refuses_a_model_that_is_not_there():
-    """A model that vLLM cannot find ends the worker with 2 and vLLM's reason."""
-    with worker("vllm", rest=["/nowhere/model"], python=need_vllm(), environ=ENVIRON, wait_ready=False) as started:
-        assert started.process.wait(timeout=120) == 2
-        assert "capstan-worker: vLLM does not start with these arguments" in started.log.read_text()
-
-
 async def test_vllm_takes_queued_work(engines: Engines):
     """In the worker's process, without a connection: a chat that waits in Redis is answered as a direct one is."""
     asked = {"max_tokens": 8, "temperature": 0}
@@ -264,3 +240,27 @@ async def test_a_cancel_of_queued_work_reaches_vllm(engines: Engines):
         queue.read()
         assert not queue.answers[one].ends
         assert engines.chat.metric(generated) - before < 1900
+
+
+def test_vllm_drains(engines: Engines):
+    """SIGTERM lets a running stream end, and the worker exits with 0. It comes last: the engine is gone after it."""
+    received = []
+    with engines.client(engines.chat.url) as client:
+        options = {"model": "tiny", "prompt": "once", "max_tokens": 150, "stream": True}
+        stream = client.completions.create(**options, extra_body={"ignore_eos": True, "min_tokens": 150})
+        received.append(next(stream))
+        codes: list[int] = []
+        stopper = threading.Thread(target=lambda: codes.append(engines.chat.stop(seconds=60)))
+        stopper.start()
+        wait_until(lambda: get(f"{engines.chat.worker_url}/readyz") == (503, "draining\n"), what="draining")
+        received.extend(stream)
+    stopper.join(timeout=60)
+    assert received[-1].choices[0].finish_reason == "length"
+    assert codes == [0]
+
+
+def test_vllm_refuses_a_model_that_is_not_there():
+    """A model that vLLM cannot find ends the worker with 2 and vLLM's reason."""
+    with worker("vllm", rest=["/nowhere/model"], python=need_vllm(), environ=ENVIRON, wait_ready=False) as started:
+        assert started.process.wait(timeout=120) == 2
+        assert "capstan-worker: vLLM does not start with these arguments" in started.log.read_text()
