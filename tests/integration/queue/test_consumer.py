@@ -257,7 +257,7 @@ async def test_a_hanging_engine_is_noticed(
     for another worker, and this one says that it hangs. One whose counts grow writes something long."""
     monkeypatch.setattr("capstan_worker.queue.consumer.RENEW_SECONDS", 0.02)
     engine = ScriptedEngine(computed=1)
-    async with consumer(server.url, engine, hung_seconds=0.4) as worker:
+    async with consumer(server.url, engine, hung_seconds=1.5) as worker:
         one, begun = gateway.ask(), gateway.ask()
         await eventually(lambda: engine.has(one) and engine.has(begun), every=0.01)
         engine.give(begun, b"x")
@@ -267,7 +267,7 @@ async def test_a_hanging_engine_is_noticed(
             nonlocal looks
             looks += 1
             engine.computed = looks
-            return looks > 60
+            return looks > 120
 
         await eventually(grows, every=0.02)
         assert not worker.hung
