@@ -3,8 +3,8 @@
 Fields of `entry:<id>`:
 
     m  what is asked, without the body      b  the body                    t  tenant        o  the gateway that asked
-    c  class                                k  tokens that it will take    n  where it starts in virtual time
-    d  deadline, in milliseconds            q  when it came                s  w: waits, r: a worker has it
+    c  class                                q  when it came                n  where it starts in virtual time
+    d  deadline, in milliseconds                                           s  w: waits, r: a worker has it
     w  the worker                           p  its place in the stream     a  how often it was taken
     f  pieces that were posted              u  bytes posted and not passed on
     z  1: a worker waits for `u` to sink    x  1: nobody wants it any more h  how often it was lost
@@ -114,27 +114,25 @@ end
 local function lost(id)
   local e = redis.call('HMGET', entry(id), 's', 'c', 'o', 'a', 'f', 'h', 'n', 'p', 'x', 'd', 'y')
   if e[1] ~= 'r' then return end
-  local class, owner, attempt = e[2], e[3], e[4]
+  local class, owner = e[2], e[3]
   local losses = number(e[6], 0) + 1
+  local word
   if e[9] then
-    leave_work(class, e[8])
-    forget(id, owner)
+    word = ''
   elseif e[5] or e[11] then
-    leave_work(class, e[8])
-    tell_owner(owner, id, attempt, 'f', 'lost', e[8])
-    forget(id, owner)
+    word = 'lost'
   elseif losses >= {MOST_CRASHES} then
-    leave_work(class, e[8])
-    tell_owner(owner, id, attempt, 'f', 'poison')
-    forget(id, owner)
+    word = 'poison'
   elseif tonumber(e[10]) <= now then
-    leave_work(class, e[8])
-    tell_owner(owner, id, attempt, 'f', 'expired')
-    forget(id, owner)
+    word = 'expired'
   else
     redis.call('HSET', entry(id), 'h', losses)
     wait_again(id, class, e[7], e[8])
+    return
   end
+  leave_work(class, e[8])
+  if word ~= '' then tell_owner(owner, id, e[4], 'f', word, word == 'lost' and e[8]) end
+  forget(id, owner)
 end
 
 -- An entry goes that no worker has ever had: its tenant has not had what it would have taken.
@@ -205,7 +203,7 @@ if expected > most_wait then return {'wait', ahead, expected - most_wait} end
 if expected >= ttl then return {'deadline', ahead, expected - ttl + 1} end
 
 -- First of all what takes memory: a Redis that has none refuses a script's first write only, and this one as a whole.
-redis.call('HSET', entry(id), 'b', body, 'm', meta, 'c', class, 't', tenant, 'o', owner, 'k', whole(cost),
+redis.call('HSET', entry(id), 'b', body, 'm', meta, 'c', class, 't', tenant, 'o', owner,
            'n', string.format('%.6f', start), 'd', whole(now + ttl), 'q', whole(now), 's', 'w', 'a', 0,
            'g', string.format('%.6f', math.max(cost, 1) / weight))
 if ARGV[14] == '1' then redis.call('HSET', entry(id), 'y', 1) end
