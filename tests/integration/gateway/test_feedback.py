@@ -1,7 +1,7 @@
 """A client that says of an answer that it was wrong: it is not given again, and only its own tenant may say so."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +124,11 @@ async def test_what_cannot_be_meant_is_refused_with_a_reason(
     assert words in error["message"]
 
 
-async def test_it_is_evicted_everywhere(upstream: FakeUpstream, redis: RedisServer, tmp_path: Path) -> None:
-    """What is reported at one replica is gone at the other one as well, out of its memory and out of Redis; also when
-    the one that is told does not have it at hand."""
+@asynccontextmanager
+async def two_replicas(
+    upstream: FakeUpstream, redis: RedisServer, tmp_path: Path
+) -> AsyncIterator[tuple[httpx2.AsyncClient, httpx2.AsyncClient]]:
+    """Clients of two gateways that share what they keep."""
     policies = (cache_entry("t", "c", CacheBody(redis=RedisTier())),)
     async with AsyncExitStack() as stack:
         clients = []
@@ -139,6 +141,13 @@ async def test_it_is_evicted_everywhere(upstream: FakeUpstream, redis: RedisServ
             gateway = await stack.enter_async_context(running)
             clients.append(await stack.enter_async_context(client_of(gateway)))
         one, other = clients
+        yield one, other
+
+
+async def test_it_is_evicted_everywhere(upstream: FakeUpstream, redis: RedisServer, tmp_path: Path) -> None:
+    """What is reported at one replica is gone at the other one as well, out of its memory and out of Redis; also when
+    the one that is told does not have it at hand."""
+    async with two_replicas(upstream, redis, tmp_path) as (one, other):
         key = (await asked(one)).headers["x-cache-key"]
 
         async def is_shared() -> bool:
@@ -239,18 +248,7 @@ async def test_another_replica_knows_the_ids(
 ) -> None:
     """What one replica has answered is reported at another one; while Redis is away that one says that it cannot know,
     and the one that has answered does."""
-    policies = (cache_entry("t", "c", CacheBody(redis=RedisTier())),)
-    async with AsyncExitStack() as stack:
-        clients = []
-        for name in "ab":
-            folder = tmp_path / name
-            folder.mkdir()
-            running = running_gateway(
-                folder, cached(upstream), policies=policies, redis_url=redis.url, redis_limit_seconds=2.0
-            )
-            gateway = await stack.enter_async_context(running)
-            clients.append(await stack.enter_async_context(client_of(gateway)))
-        one, other = clients
+    async with two_replicas(upstream, redis, tmp_path) as (one, other):
         await asked(one)
         hit = await hit_of(one)
         id = hit.headers["x-request-id"] if field == "request_id" else hit.json()["id"]

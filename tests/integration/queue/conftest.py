@@ -1,4 +1,4 @@
-"""A Redis and a gateway for tests of workers."""
+"""A Redis for tests of gateways, and a gateway for tests of workers."""
 
 from collections.abc import Iterator
 
@@ -13,6 +13,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis of a module's own."""
     with redis_server(tmp_path_factory.mktemp("queue")) as server:
         yield server
+
+
+@pytest.fixture
+def store(server: RedisServer) -> RedisServer:
+    """It, with nothing in it."""
+    server.client().flushall()
+    return server
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Requests that wait in Redis, through a running gateway with the official client, and a worker that a test scripts."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,10 @@ from support.gateway import entry
 from support.queue_taker import EVENTS, Job, completion, frame, queue_worker, random_text, reply
 from support.queue_worker import ScriptedEngine, consumer
 from support.queued import ASKED, QUEUED, SOON, gateway_of, lose
-from support.redis_server import RedisServer, redis_server
+from support.redis_server import RedisServer
 from support.wait import eventually
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture(scope="module")
-def redis_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis for all tests of this file."""
-    with redis_server(tmp_path_factory.mktemp("queue")) as server:
-        yield server
-
-
-@pytest.fixture
-def store(redis_of_all: RedisServer) -> RedisServer:
-    """Redis, with nothing in it."""
-    redis_of_all.client().flushall()
-    return redis_of_all
 
 
 async def never(job: Job) -> None:

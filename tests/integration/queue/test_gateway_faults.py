@@ -1,7 +1,7 @@
 """Queued requests when something goes away, and gateways that share a queue."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +26,6 @@ from support.wait import eventually
 pytestmark = pytest.mark.redis
 
 AUTO = ModelQueue(places=1)
-
-
-@pytest.fixture(scope="module")
-def redis_of_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """One Redis for all tests of this file."""
-    with redis_server(tmp_path_factory.mktemp("queue")) as server:
-        yield server
-
-
-@pytest.fixture
-def store(redis_of_all: RedisServer) -> RedisServer:
-    """Redis, with nothing in it."""
-    redis_of_all.client().flushall()
-    return redis_of_all
 
 
 @pytest.fixture
