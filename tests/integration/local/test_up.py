@@ -370,6 +370,7 @@ def test_it_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
         assert up.process.stdout is not None
         up.process.stdout.readline()
         up.process.stdout.close()
+        wait_until(lambda: up.key != "none", what="the key")
         with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=30) as client:
             wait_until(lambda: is_served(client, "chat"), what="the gateway")
             up.edit("chat.yaml", "servedName: chat", "servedName: talk")

@@ -62,7 +62,7 @@ class Consumer:
         self._rng = rng or Random()  # noqa: S311  # no secret
         self._outbox = Outbox(packing)
         self._poster = Poster(link, self._calls, name, self._outbox, settled=self._on_settled)
-        self._watch = Watch(meter.pulse, seconds=hung_seconds)
+        self._watch = Watch(meter.pulse, seconds=hung_seconds, every=RENEW_SECONDS)
         self._desk = Desk(engine, self._outbox, self._poster, packing, host or name, headers, self._on_sign)
         self._works: dict[str, Work] = {}
         self._renew_now = asyncio.Event()
