@@ -279,9 +279,12 @@ async def test_a_hanging_engine_is_noticed(
         gateway.cancel(one)
 
 
-async def test_a_worker_that_ends_gives_back_what_it_has(server: RedisServer, gateway: QueueGateway) -> None:
+async def test_a_worker_that_ends_gives_back_what_it_has(
+    server: RedisServer, gateway: QueueGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In order: it takes nothing more, what it has answered nothing of waits again at once and counts no loss, and of
     what it had begun the client is told."""
+    monkeypatch.setattr("capstan_worker.queue.consumer.RENEW_SECONDS", 9.5)
     first, second = ScriptedEngine(), ScriptedEngine(at_once=b"second")
     async with consumer(server.url, first, name="w1") as worker:
         ids = [gateway.ask() for _ in range(3)]
@@ -289,10 +292,11 @@ async def test_a_worker_that_ends_gives_back_what_it_has(server: RedisServer, ga
         first.give(ids[0], b"x")
         await gateway.begun(ids[0])
         worker.leave()
-        await eventually(lambda: gateway.state().workers == 0, seconds=1.5, every=0.01, what="leaving, said at once")
+        await eventually(lambda: gateway.state().workers == 0, seconds=8, every=0.01, what="leaving, said at once")
         later = gateway.ask()
     assert gateway.state().waiting[1] == 3
     assert gateway.state().workers == 0
+    monkeypatch.undo()
     async with consumer(server.url, second, name="w2"):
         lost, *others = await gateway.done(*ids, later)
     assert lost.ends == ["lost"]
