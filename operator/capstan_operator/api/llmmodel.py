@@ -413,8 +413,9 @@ class LLMModelSpec(Part):
     """How requests are written for it."""
     dispatch: Annotated[Dispatch, Field(strict=False)] | None = None
     """Which way requests come to a replica. Auto: directly as long as one that is ready has a free place, else by the
-    queue. Queue: always by the queue, which is fair between tenants. Direct: never. Without a queue in the installation
-    (`queue.enabled` of the chart) always directly. To and from Direct makes new pods. Default: Auto."""
+    queue. Queue: by the queue, which is fair between tenants, as long as Redis and workers are there. Direct: never by
+    it. Without a queue in the installation (`queue.enabled` of the chart) always directly. To and from Direct makes new
+    pods. Default: Auto."""
     queue: QueueSpec | None = None
     """How many requests may wait, and for how long. Not with `dispatch: Direct`."""
     cache: WeightsCache | None = None
