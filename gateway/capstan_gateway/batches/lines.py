@@ -115,7 +115,11 @@ def _body(body: Any, custom_id: str, endpoint: str, number: int) -> LineRequest 
         return _invalid("body.stream", "must be false: an answer of a batch is given as a whole", number)
     if body.get("background"):
         return _invalid("body.background", "must be false: a batch is in the background as it is", number)
-    return LineRequest(custom_id, endpoint, model, orjson.dumps(body))
+    try:
+        written = orjson.dumps(body)
+    except orjson.JSONEncodeError:  # It reads what is nested more deeply than it writes.
+        return _invalid("body", "must not be nested so deeply", number)
+    return LineRequest(custom_id, endpoint, model, written)
 
 
 class Validator:

@@ -1,6 +1,7 @@
 """What a batch answers to one line, and which lines are done. Pure."""
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Final, NamedTuple
 
 import orjson
@@ -18,6 +19,7 @@ MOST_FAILURES: Final = 4
 """How often a line is asked whose answers are failures of the server."""
 _WAITED: Final = frozenset((429, 503))
 _RETRIED: Final = frozenset((408, 500, 502, 504))
+_ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 class Answer(NamedTuple):
@@ -109,16 +111,18 @@ def _document(body: bytes) -> object:
         orjson.loads(body)
     except orjson.JSONDecodeError:
         return body.decode("utf-8", "replace")
-    return orjson.Fragment(body)
+    # NB: a line of an answer would be one of the file. In JSON these are never in a text, only between its parts.
+    return orjson.Fragment(body.translate(_ONE_LINE))
 
 
 def _retry_after(headers: Sequence[Header]) -> float | None:
     for name, value in headers:
         if name == b"retry-after":
             try:
-                return float(value)
+                seconds = float(value)
             except ValueError:
                 return None
+            return None if isnan(seconds) else seconds
     return None
 
 

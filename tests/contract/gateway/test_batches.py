@@ -1,5 +1,6 @@
 """What the official `openai` client makes of files and batches: a real Redis and a directory behind the gateway."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from capstan_gateway.batches.names import Names
 from capstan_gateway.identity.principal import EVERYBODY
-from fakes.openai_upstream import FakeUpstream
+from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.batches import ENDPOINT, Engine, begun, ended, gateway_on, line, results
 from support.gateway import RunningGateway, entry, running_gateway
 from support.keys import key_entry, key_text
@@ -79,12 +80,13 @@ async def test_faults_of_an_input_are_told_with_their_lines(client: openai.Async
     batch = await begun(
         client, line(1), b"{nonsense", b"", line(1), line(2, url="/v1/embeddings"), line(3, method="GET"),
         line(4, model="n"), {"custom_id": "x"}, line(5, body={"model": "m", "stream": True}),
+        json.dumps(line(6, body={"model": "m", "x": "deep"})).replace('"deep"', "[" * 300 + "]" * 300).encode(),
     )  # fmt: skip
     over = await ended(client, batch.id)
     assert (over.status, over.output_file_id, over.error_file_id) == ("failed", None, None)
     assert [(one.code, one.line) for one in over.errors.data] == [
         ("invalid_json_line", 2), ("duplicate_custom_id", 4), ("mismatched_endpoint", 5), ("invalid_method", 6),
-        ("mismatched_model", 7), ("missing_required_parameter", 8), ("invalid_value", 9),
+        ("mismatched_model", 7), ("missing_required_parameter", 8), ("invalid_value", 9), ("invalid_value", 10),
     ]  # fmt: skip
     assert over.failed_at is not None
     assert engine.asked == []
@@ -103,6 +105,20 @@ async def test_errors_of_lines_go_into_the_error_file(client: openai.AsyncOpenAI
     errors = await results(client, over.error_file_id)
     assert [(name, one["response"]["status_code"]) for name, one in errors.items()] == [("line-2", 400)]
     assert errors["line-2"]["response"]["body"]["error"]["message"] == "no"
+
+
+async def test_each_answer_is_one_line(client: openai.AsyncOpenAI, upstream: FakeUpstream) -> None:
+    """An answer that its server wrote over several lines is one line of the output all the same."""
+
+    async def respond(_: Received, wire: Wire) -> None:
+        choice = {"index": 0, "message": {"role": "assistant", "content": "two\nlines"}, "finish_reason": "stop"}
+        await wire.json(json.dumps(completion("m", choices=[choice]), indent=2).replace("\n", "\r\n").encode())
+
+    upstream.respond = respond
+    over = await ended(client, (await begun(client, line(1), line(2))).id)
+    found = await results(client, over.output_file_id)
+    texts = {name: one["response"]["body"]["choices"][0]["message"]["content"] for name, one in found.items()}
+    assert texts == {"line-1": "two\nlines", "line-2": "two\nlines"}
 
 
 async def test_a_cancelled_batch_gives_what_is_done(client: openai.AsyncOpenAI, engine: Engine) -> None:

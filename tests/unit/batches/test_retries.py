@@ -26,6 +26,7 @@ def test_room_is_waited_for(status: int) -> None:
     assert again(status, (b"retry-after", b"7")) == 7
     assert [again(status, waits=times) for times in (1, 2, 3, 50)] == [0.5, 1, 2, 30]
     assert again(status, (b"retry-after", b"2000")) is None
+    assert [again(status, (b"retry-after", said)) for said in (b"nan", b"soon", b"inf")] == [0.5, 0.5, None]
     assert again(status, (b"retry-after", b"7"), NO) == 7
     assert again(status, NO) is None
 
