@@ -40,22 +40,28 @@ class Outputs:
 
     async def load(self) -> None:
         """Find what is in Redis: left there by whoever had the batch before, or by one who was cut off here."""
-        stale = []
-        for field, line in (await self._batches.results(self._lease)).items():
-            number, _ = read_result_field(field)
-            if number in self._flushed:
-                stale.append(field)
-            elif field not in self._fresh:
-                self._take(field, number, line)
-        if stale:
-            await self._note(self._flushed, self._parts, stale)
+        async with self._lock:
+            stale = []
+            for field, line in (await self._batches.results(self._lease)).items():
+                number, _ = read_result_field(field)
+                if number in self._flushed:
+                    stale.append(field)
+                elif field not in self._fresh:
+                    self._take(field, number, line)
+            if stale:
+                await self._note(self._flushed, self._parts, stale)
 
-    async def put(self, number: int, kind: str, line: bytes) -> None:
-        """Keep the answer to a line."""
-        await self._batches.record(self._lease, number, kind, line)
-        self._take(result_field(number, kind).encode(), number, line)
+    async def put(self, number: int, kind: str, line: bytes) -> bool:
+        """Keep the answer to a line; False where it has one, which it keeps."""
+        fresh = await self._batches.record(self._lease, number, kind, line)
+        if fresh:
+            self._take(result_field(number, kind).encode(), number, line)
+        else:
+            # Whoever was cut off has been heard all the same.
+            await self.load()
         if self._size >= FLUSH_BYTES or len(self._fresh) >= FLUSH_LINES:
             await self.flush()
+        return fresh
 
     async def flush(self) -> None:
         """Write what is in Redis into objects, to the end: whoever is cut off in it leaves it going on.

@@ -136,13 +136,15 @@ return 1
 
 RECORD: Final = f"""
 {_MINE}
+if redis.call('HEXISTS', KEYS[2], ARGV[6]) == 1 then return 0 end
 if redis.call('HSETNX', KEYS[2], ARGV[2], ARGV[3]) == 0 then return 0 end
 redis.call('PEXPIRE', KEYS[2], ARGV[5])
 redis.call('HINCRBY', KEYS[1], ARGV[4], 1)
 redis.call('HSET', KEYS[1], 'taken', 0)
 return 1
 """
-"""KEYS: the batch, its answers. ARGV: token, field, line, which count grows, milliseconds to live. 0: it was there."""
+"""KEYS: the batch, its answers. ARGV: token, field, line, which count grows, milliseconds to live, the field that
+it would have in the other file. 0: the line has an answer, in this file or in that one."""
 
 FLUSH: Final = f"""
 {_MINE}

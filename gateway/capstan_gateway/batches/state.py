@@ -7,7 +7,7 @@ from typing import Final
 
 from capstan_gateway.batches.names import OPEN, Names, is_batch_id, open_name, read_open_name
 from capstan_gateway.batches.records import WINDOW_SECONDS, BatchRecord, BatchSpec, Parts
-from capstan_gateway.batches.results import OUTPUT, result_field
+from capstan_gateway.batches.results import ERROR, OUTPUT, result_field
 from capstan_gateway.batches.scripts import (
     ACQUIRE,
     CANCEL,
@@ -166,7 +166,8 @@ class Batches:
         """Keep the answer to a line; False where there is one."""
         count = "completed" if kind == OUTPUT else "failed"
         kept = (WINDOW_SECONDS + _SLACK_SECONDS) * 1000
-        arguments = (lease.token, result_field(number, kind), line, count, kept)
+        other = result_field(number, ERROR if kind == OUTPUT else OUTPUT)
+        arguments = (lease.token, result_field(number, kind), line, count, kept, other)
         return self._mine(await self._store.run_script(RECORD, lease.keys, arguments)) > 0
 
     async def results(self, lease: Lease) -> dict[bytes, bytes]:

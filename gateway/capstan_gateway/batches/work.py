@@ -184,8 +184,8 @@ class Work:
         if answer is None:
             return
         kind, line = line_of_answer(new_line_id(), request.custom_id, answer)
-        await outputs.put(number, kind, line)
-        self._means.count_line("completed" if kind == OUTPUT else "failed")
+        if await outputs.put(number, kind, line):
+            self._means.count_line("completed" if kind == OUTPUT else "failed")
 
     async def _answer(self, batch: BatchRecord, request: LineRequest) -> Answer | None:
         """Ask one line as often as it takes; None when the batch ends."""
@@ -230,8 +230,8 @@ class Work:
                 async for number, request in lines:
                     if number not in outputs.done:
                         line = line_of_error(new_line_id(), request.custom_id, end.code, end.message)
-                        await outputs.put(number, ERROR, line)
-                        means.count_line("not_asked")
+                        if await outputs.put(number, ERROR, line):
+                            means.count_line("not_asked")
         fields: dict[str, bytes | str | int] = {**await outputs.close()}
         status = Status.COMPLETED if end is None else end.status
         if end is not None and status is Status.FAILED:

@@ -185,6 +185,23 @@ async def test_who_is_cut_off_loses_nothing(room: Room, monkeypatch: pytest.Monk
     assert sorted(found.split()) == sorted([b"one", b"three"] + [b"two"] * (call == "record"))
 
 
+async def test_a_line_that_was_cut_off_has_one_answer(room: Room) -> None:
+    """A line whose answer Redis has, though nobody here has heard so, gets no other one, of whatever kind."""
+    lease = await begun(room)
+    outputs = Outputs(lease, room.batches, room.files, await room.batches.read(lease))
+    await room.batches.record(lease, 1, OUTPUT, b"one\n")
+    await room.batches.record(lease, 2, ERROR, b"two\n")
+    assert not await outputs.put(1, ERROR, b"not asked\n")
+    assert not await outputs.put(2, OUTPUT, b"asked again\n")
+    assert await outputs.put(3, ERROR, b"three\n")
+    assert [number for number in range(5) if number in outputs.done] == [1, 2, 3]
+    await outputs.close()
+    batch = await room.batches.read(lease)
+    assert await content(room, batch.spec.output_file_id) == b"one\n"
+    assert await content(room, batch.spec.error_file_id) == b"two\nthree\n"
+    assert (batch.completed, batch.failed) == (1, 2)
+
+
 async def test_batches_are_bounded(room: Room) -> None:
     """There are so many of a tenant: what is over makes room, the oldest first, and what is not never does."""
     specs = [spec(created_at=number) for number in range(3)]
