@@ -6,6 +6,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from capstan_gateway.documents import INLINE_BYTES, MAX_VALUES, TooDeep, count_values, is_too_much, to_json
+
 MOST_CUSTOM_ID: Final = 512
 """Characters."""
 MOST_FAULTS: Final = 100
@@ -83,6 +85,9 @@ class LineRequest(NamedTuple):
 
 def read_line(line: bytes, number: int, endpoint: str) -> LineRequest | Fault:
     """Read one line of a batch for this endpoint, or say what is wrong with it."""
+    if len(line) > INLINE_BYTES and is_too_much(count_values(line)):
+        message = f"This line has more values than a request may have, {MAX_VALUES}, or too many objects and lists."
+        return Fault("invalid_value", message, None, number)
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -116,9 +121,9 @@ def _body(body: Any, custom_id: str, endpoint: str, number: int) -> LineRequest 
     if body.get("background"):
         return _invalid("body.background", "must be false: a batch is in the background as it is", number)
     try:
-        written = orjson.dumps(body)
-    except orjson.JSONEncodeError:  # It reads what is nested more deeply than it writes.
-        return _invalid("body", "must not be nested so deeply", number)
+        written = to_json(body)
+    except TooDeep:
+        return _invalid("body", "may have 254 levels of objects and lists at most", number)
     return LineRequest(custom_id, endpoint, model, written)
 
 

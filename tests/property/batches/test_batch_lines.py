@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,6 +66,16 @@ def test_whatever_a_line_is_it_is_read_or_refused(anything: Any, changed: dict[s
         else:
             assert isinstance(found, Fault)
             assert found.line == 7
+
+
+@pytest.mark.parametrize("value", ["[" * 300 + "]" * 300, "[" + "{}," * 200_000 + "{}]"])
+def test_a_line_that_costs_too_much_is_refused(value: str) -> None:
+    """What could not be written again, or takes many times its size when it is read, is a fault as any other."""
+    text = '{"custom_id":"a","method":"POST","url":"%s","body":{"model":"m","x":%s}}'
+    found = read_line((text % (ENDPOINT, value)).encode(), 7, ENDPOINT)
+    assert isinstance(found, Fault)
+    assert (found.code, found.line) == ("invalid_value", 7)
+    assert isinstance(read_line((text % (ENDPOINT, f'"{value}"')).encode(), 7, ENDPOINT), LineRequest)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("mn")), min_size=1, max_size=12), st.integers(1, 12))
