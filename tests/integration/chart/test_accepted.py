@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from support.apiserver import kubectl_path
-from support.helm import NAMESPACE, pod_specs, render
+from support.helm import CHART, NAMESPACE, one, pod_specs, render, run_helm
 from support.wait import wait_until
 
 pytestmark = pytest.mark.apiserver
@@ -102,3 +102,19 @@ def test_rights_reach_every_namespace_that_is_served(kube_api: Path, namespace: 
     finally:
         document = json.dumps({"apiVersion": "v1", "kind": "List", "items": roles})
         _kubectl(kube_api, "delete", "--ignore-not-found", "-f", "-", given=document)
+
+
+@pytest.mark.parametrize("there", [None, False, True])
+@pytest.mark.parametrize("wanted", [False, True])
+def test_redis_gets_and_loses_no_claim(kube_api: Path, namespace: str, there: bool | None, wanted: bool) -> None:
+    """An upgrade that would give Redis a claim, or take it, which Kubernetes refuses for a StatefulSet that is there,
+    fails before anything is applied, and says what to do."""
+    if there is not None:
+        redis = one(render({"redis": {"persistence": {"enabled": there}}}), "StatefulSet", "capstan-redis")
+        redis["metadata"]["namespace"] = namespace
+        assert _apply(kube_api, redis) == ""
+    where = ("--namespace", namespace, "--kubeconfig", str(kube_api), "--dry-run=server", "--kube-version", "1.34.0")
+    done = run_helm("template", "capstan", str(CHART), *where, values={"redis": {"persistence": {"enabled": wanted}}})
+    refused = there is not None and there is not wanted
+    assert (done.returncode != 0) is refused, done.stderr
+    assert (f"kubectl delete statefulset capstan-redis -n {namespace}" in done.stderr) is refused
