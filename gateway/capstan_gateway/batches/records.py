@@ -1,7 +1,7 @@
 """What is known of a file and of a batch: as it is kept, and as clients are told. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 import orjson
@@ -13,6 +13,12 @@ BATCH_INPUT: Final = "batch"
 BATCH_OUTPUT: Final = "batch_output"
 WINDOW: Final = "24h"
 WINDOW_SECONDS: Final = 86400
+
+
+def _known(kind: type, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what a newer release has written beside what this one knows of."""
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in document.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +47,7 @@ class FileRecord:
         """Read it."""
         document = orjson.loads(written)
         document["parts"] = tuple(document["parts"])
-        return cls(**document)
+        return cls(**_known(cls, document))
 
     def told(self) -> dict[str, Any]:
         """Give it as clients are told."""
@@ -83,7 +89,7 @@ class BatchSpec:
         document = orjson.loads(written)
         who = document.pop("principal")
         who["models"] = tuple(who["models"])
-        return cls(**document, principal=Principal(**who))
+        return cls(**_known(cls, document), principal=Principal(**_known(Principal, who)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,16 @@
 import asyncio
 import logging
 from collections import Counter
+from dataclasses import dataclass
+from itertools import chain
 from random import Random
 from typing import Final
 
 from capstan_gateway.batches.means import Means
-from capstan_gateway.batches.names import new_token, open_name
+from capstan_gateway.batches.names import new_token
 from capstan_gateway.batches.objects import FilesDown
-from capstan_gateway.batches.state import Lease
+from capstan_gateway.batches.order import PATIENCE_SECONDS, Place, by_turns, leaves_for
+from capstan_gateway.batches.state import Lease, Open
 from capstan_gateway.batches.work import Work
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.telemetry.cells import Number
@@ -20,12 +23,27 @@ LOOK_SECONDS: Final = 1.0
 """How often it is looked for batches."""
 MOST_HELD: Final = 8
 """Batches that one gateway works on at once."""
+MOST_ENDING: Final = 8
+"""Beside them: those that are to be ended, and those that make room for others."""
 MOST_TRIED: Final = 64
 """Batches that it tries to get at one look."""
 PAUSE_SECONDS: Final = 5.0
 """How long a batch is left alone whose files could not be had."""
+LEASED_SECONDS: Final = 3.0
+"""How long one is that somebody else has."""
+STILL_SECONDS: Final = 60.0
+"""How long one is that has left its place because it stood still."""
 SWEEP_SECONDS: Final = 600.0
 RELEASE_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    work: Work
+    task: asyncio.Task[None]
+    tenant: str
+    ends: bool
+    """Whether it was taken only to be ended."""
 
 
 class Runner:
@@ -35,8 +53,8 @@ class Runner:
         self._means = means
         self._rng = rng
         self._running = running
-        self._works: dict[str, asyncio.Task[None]] = {}
-        self._tags: dict[str, str] = {}
+        self._works: dict[str, _Held] = {}
+        """The oldest first."""
         self._after: dict[str, float] = {}
         """Batches that are left alone until then, in the loop's time."""
 
@@ -44,14 +62,14 @@ class Runner:
         """Work for ever."""
         try:
             while True:
-                if self._means.asks.is_ready and len(self._works) < MOST_HELD:
+                if self._means.asks.is_ready:
                     try:
                         await self._look()
                     except StoreDown:
                         pass  # The store has logged it.
                 await asyncio.sleep(LOOK_SECONDS * self._rng.uniform(0.8, 1.2))
         finally:
-            works = list(self._works.values())
+            works = [held.task for held in self._works.values()]
             for work in works:
                 work.cancel()
             await asyncio.gather(*works, return_exceptions=True)
@@ -66,39 +84,74 @@ class Runner:
                 log.warning("files that have expired could not be deleted", extra={"failure": type(error).__name__})
 
     async def _look(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now, means = asyncio.get_running_loop().time(), self._means
         self._after = {name: until for name, until in self._after.items() if until > now}
-        found = [
-            (names, batch_id)
-            for names, batch_id in await self._means.batches.open()
-            if (name := open_name(names.tag, batch_id)) not in self._works and name not in self._after
-        ]
-        # Tenants of whom least is being worked on come first, and of each of them the oldest.
-        held = Counter(self._tags.values())
-        for names, batch_id in sorted(found, key=lambda one: held[one[0].tag])[:MOST_TRIED]:
-            if len(self._works) >= MOST_HELD:
+        if len(self._works) >= MOST_HELD + MOST_ENDING:
+            return
+        passed = {*self._works, *self._after}
+        found = [one for one in await means.batches.open() if one.name not in passed]
+        wall = means.batches.wall()
+        over = [one for one in found if one.until <= wall]
+        others = ((one.names.tag, one) for one in found if one.until > wall)
+        held = Counter(place.tenant for place in self._places())
+        for tried, listed in enumerate(chain(over, by_turns(others, held))):
+            if tried >= MOST_TRIED or len(self._works) >= MOST_HELD + MOST_ENDING:
                 return
-            lease = Lease(names, batch_id, new_token())
-            taken = await self._means.batches.acquire(lease)
-            if taken > 0:
-                self._begin(lease, taken)
+            # What is only to be ended needs no place: it asks nothing.
+            leaves = None
+            if listed.until > wall and len(self._places()) >= MOST_HELD:
+                leaves = leaves_for(listed.names.tag, self._places())
+                if leaves is None:
+                    return
+            if await self._try(listed):
+                held[listed.names.tag] += 1
+                if leaves is not None:
+                    self._leave(leaves, held)
 
-    def _begin(self, lease: Lease, taken: int) -> None:
-        name = open_name(lease.names.tag, lease.batch_id)
-        self._tags[name] = lease.names.tag
-        self._works[name] = task = asyncio.create_task(self._work(name, lease, taken), name="batch")
+    async def _try(self, listed: Open) -> bool:
+        """Try to get a batch; say whether it is being worked on now."""
+        lease = Lease(listed.names, listed.batch_id, new_token())
+        taken = await self._means.batches.acquire(lease)
+        if taken > 0:
+            self._begin(listed, lease, taken)
+            return True
+        if taken == -2:
+            await self._means.batches.forget(listed)
+        else:
+            self._after[listed.name] = asyncio.get_running_loop().time() + LEASED_SECONDS
+        return False
+
+    def _places(self) -> list[Place]:
+        return [
+            Place(name, held.tenant, held.work.idle_seconds)
+            for name, held in self._works.items()
+            if not (held.ends or held.work.is_stopping)
+        ]
+
+    def _leave(self, place: Place, held: Counter[str]) -> None:
+        held[place.tenant] -= 1
+        self._works[place.name].work.stop()
+        if place.idle_seconds >= PATIENCE_SECONDS:
+            self._after[place.name] = asyncio.get_running_loop().time() + STILL_SECONDS
+
+    def _begin(self, listed: Open, lease: Lease, taken: int) -> None:
+        name = listed.name
+        work = Work(lease, self._means, taken=taken)
+        task = asyncio.create_task(self._work(name, work), name="batch")
+        ends = listed.until <= self._means.batches.wall()
+        self._works[name] = _Held(work=work, task=task, tenant=lease.names.tag, ends=ends)
         self._running.value = len(self._works)
         task.add_done_callback(lambda _: self._ended(name))
 
     def _ended(self, name: str) -> None:
         self._works.pop(name, None)
-        self._tags.pop(name, None)
         self._running.value = len(self._works)
 
-    async def _work(self, name: str, lease: Lease, taken: int) -> None:
+    async def _work(self, name: str, work: Work) -> None:
+        lease = work.lease
         fields = {"batch": lease.batch_id}
         try:
-            await Work(lease, self._means, taken=taken).run()
+            await work.run()
         except StoreDown:
             return  # The lease ends by itself, and the store has logged why.
         except FilesDown as error:

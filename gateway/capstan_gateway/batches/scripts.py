@@ -51,6 +51,13 @@ return 1
 """
 """ARGV: field, value, most fields (0: any number). 0: there are too many."""
 
+CHANGE_FIELD: Final = """
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+"""ARGV: field, value. 0: there is none."""
+
 DROP_FIELD: Final = """
 if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 return redis.call('HDEL', KEYS[1], ARGV[1])
@@ -87,12 +94,14 @@ that are over make room, the oldest first; 0: none of them is."""
 ACQUIRE: Final = f"""
 {_NOW}
 local status = redis.call('HGET', KEYS[1], 'status')
-if not status or string.find('{listed(ENDS)}', ',' .. status .. ',', 1, true) then return -1 end
+if not status then return -2 end
+if string.find('{listed(ENDS)}', ',' .. status .. ',', 1, true) then return -1 end
 if tonumber(redis.call('HGET', KEYS[1], 'until') or '0') > now then return 0 end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'until', now + tonumber(ARGV[2]))
 return redis.call('HINCRBY', KEYS[1], 'taken', 1)
 """
-"""ARGV: token, milliseconds. -1: it is over; 0: somebody has it; else how often it was taken since a line was done."""
+"""ARGV: token, milliseconds. -2: there is none; -1: it is over; 0: somebody has it; else how often it was taken since a
+line was done."""
 
 RENEW: Final = f"""
 {_MINE}{_NOW}

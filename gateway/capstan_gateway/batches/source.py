@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
 
+from capstan_gateway.batches.ends import NO_INPUT, TOO_LONG, End
 from capstan_gateway.batches.lines import Fault, LineRequest, LineTooLong, Splitter, Validator, read_line
 from capstan_gateway.batches.means import Means
 from capstan_gateway.batches.names import Names
@@ -18,12 +19,12 @@ WAIT_SECONDS: Final = 1.0
 class Source:
     """The input of one batch."""
 
-    def __init__(self, names: Names, spec: BatchSpec, means: Means, on_gone: Callable[[], None]) -> None:
-        """`on_gone` is called where the file is not there any more: then it ends."""
+    def __init__(self, names: Names, spec: BatchSpec, means: Means, on_end: Callable[[End], None]) -> None:
+        """`on_end` hears why it breaks off: the file is not there any more, or cannot be read as it was."""
         self._names = names
         self._spec = spec
         self._means = means
-        self._on_gone = on_gone
+        self._on_end = on_end
 
     async def check(self, validator: Validator, stopped: Callable[[], bool]) -> None:
         """Have all lines checked, beside the loop, unless that is stopped, or there are faults enough."""
@@ -55,7 +56,7 @@ class Source:
         means = self._means
         record = await means.files.find(self._names, self._spec.input_file_id)
         if record is None:
-            self._on_gone()
+            self._on_end(NO_INPUT)
             return
         share = means.budget.share()
         try:
@@ -65,20 +66,24 @@ class Source:
                 async for piece in pieces:
                     yield piece
         except ObjectGone:
-            self._on_gone()
+            self._on_end(NO_INPUT)
         finally:
             share.release()
 
     async def requests(self) -> AsyncGenerator[tuple[int, LineRequest], None]:
         """Give the requests of the input, which has been checked; lines that are none are left out."""
         splitter = Splitter(self._means.most_line_bytes)
-        async with aclosing(self.pieces()) as pieces:
-            async for piece in pieces:
-                for number, line in splitter.feed(piece):
-                    request = read_line(line, number, self._spec.endpoint)
-                    if not isinstance(request, Fault):
-                        yield number, request
-        for number, line in splitter.finish():
-            request = read_line(line, number, self._spec.endpoint)
-            if not isinstance(request, Fault):
-                yield number, request
+        try:
+            async with aclosing(self.pieces()) as pieces:
+                async for piece in pieces:
+                    for number, line in splitter.feed(piece):
+                        request = read_line(line, number, self._spec.endpoint)
+                        if not isinstance(request, Fault):
+                            yield number, request
+            for number, line in splitter.finish():
+                request = read_line(line, number, self._spec.endpoint)
+                if not isinstance(request, Fault):
+                    yield number, request
+        except LineTooLong:
+            # Whoever checked it had another bound: a gateway of other settings, or this one before it was set anew.
+            self._on_end(TOO_LONG)

@@ -11,6 +11,7 @@ from capstan_gateway.batches.results import ERROR, OUTPUT, result_field
 from capstan_gateway.batches.scripts import (
     ACQUIRE,
     CANCEL,
+    CHANGE_FIELD,
     CREATE,
     DROP_FIELD,
     FLUSH,
@@ -28,6 +29,8 @@ MOST_OPEN: Final = 10_000
 """Batches of all tenants that are not over."""
 _SLACK_SECONDS: Final = 7 * 86400
 """How much longer than its window a batch is remembered that nobody brings to an end."""
+ORPHAN_SECONDS: Final = 300
+"""How long after it came into the list of all there may be no batch yet: whoever makes one may stand still between."""
 _CLEAR: Final = 500
 """Fields that one call names."""
 
@@ -38,6 +41,21 @@ class TooManyBatches(Exception):
 
 class LeaseLost(Exception):
     """Somebody else has the batch by now, or it is not there any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A batch that is not over, as the list of all has it."""
+
+    names: Names
+    batch_id: str
+    until: int
+    """When its time is over, as Unix seconds; 0: it is to be cancelled."""
+
+    @property
+    def name(self) -> str:
+        """Its name there."""
+        return open_name(self.names.tag, self.batch_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +90,10 @@ class Batches:
 
     async def create(self, names: Names, spec: BatchSpec) -> None:
         """Take a batch. Raises TooManyBatches."""
-        # Who looks for work forgets what is in the list and is no batch: so the list comes second.
+        # Into the list of all first: a batch that is not in it nobody would ever work on.
+        name = open_name(names.tag, spec.id)
+        if not await self._store.run_script(SET_FIELD, (OPEN,), (name, spec.expires_at, MOST_OPEN)):
+            raise TooManyBatches("too many batches wait already; try again later")
         made = await self._store.run_script(
             CREATE, (names.batch(spec.id), names.index),
             (
@@ -81,15 +102,10 @@ class Batches:
             ),
         )  # fmt: skip
         if not made:
+            await self._store.run_script(DROP_FIELD, (OPEN,), (name, ""))
             raise TooManyBatches(
                 f"there are {self._most} batches already that are not over, the most that there may be"
             )
-        listing = open_name(names.tag, spec.id), spec.expires_at, MOST_OPEN
-        if not await self._store.run_script(SET_FIELD, (OPEN,), listing):
-            await self._store.run_script(
-                CANCEL, (names.batch(spec.id),), (int(self.wall()), listed(BEFORE[Status.CANCELLING]))
-            )
-            raise TooManyBatches("too many batches wait already; try again later")
 
     async def find(self, names: Names, batch_id: str) -> BatchRecord | None:
         """Give a tenant's batch; None where there is none."""
@@ -107,23 +123,36 @@ class Batches:
         done = await self._store.run_script(
             CANCEL, (names.batch(batch_id),), (int(self.wall()), listed(BEFORE[Status.CANCELLING]))
         )
+        if done > 0:
+            # So that whoever looks for work sees that this one is to be ended, and takes it soon.
+            await self._store.run_script(CHANGE_FIELD, (OPEN,), (open_name(names.tag, batch_id), 0))
         return done > 0
 
     # --- for whoever works ------------------------------------------------------------------------------------------
 
-    async def open(self) -> list[tuple[Names, str]]:
-        """Give the batches that are not over, the oldest first."""
+    async def open(self) -> list[Open]:
+        """Give the batches that are not over: those to be cancelled, then the oldest."""
         found = await self._store.read_all(OPEN)
-        names = (read_open_name(name) for name, _ in sorted(found.items(), key=lambda item: (int(item[1]), item[0])))
-        return [(Names(name[0]), name[1]) for name in names if name is not None]
+        batches = []
+        for written, until in sorted(found.items(), key=lambda item: (int(item[1]), item[0])):
+            name = read_open_name(written)
+            if name is not None:
+                batches.append(Open(Names(name[0]), name[1], int(until)))
+        return batches
 
     async def acquire(self, lease: Lease) -> int:
-        """Try to get it: 0 while somebody has it, -1 where it is over, else how often it was taken since one of its
-        lines was done."""
+        """Try to get it: 0 while somebody has it, -1 where it is over, -2 where there is none, else how often it was
+        taken since one of its lines was done."""
         taken = await self._store.run_script(ACQUIRE, lease.keys[:1], (lease.token, self._lease_ms))
-        if taken < 0:
+        if taken == -1:
             await self.close(lease)
         return taken
+
+    async def forget(self, one: Open) -> bool:
+        """Take what is no batch out of the list of all, unless it may just be about to become one."""
+        if self.wall() < one.until - WINDOW_SECONDS + ORPHAN_SECONDS:
+            return False
+        return await self._store.run_script(DROP_FIELD, (OPEN,), (one.name, str(one.until))) > 0
 
     async def renew(self, lease: Lease) -> bool:
         """Keep the lease; True when the batch is to be cancelled."""

@@ -4,20 +4,22 @@ import asyncio
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
-from capstan_gateway.batches.ends import ABANDONED, CANCELLED, NO_INPUT, NO_KEY, OVER, End
+from capstan_gateway.batches.ends import ABANDONED, CANCELLED, NO_KEY, OVER, End
 from capstan_gateway.batches.lines import Fault, LineRequest, Validator, errors_document
 from capstan_gateway.batches.means import Means
 from capstan_gateway.batches.names import new_line_id
 from capstan_gateway.batches.outputs import Outputs
 from capstan_gateway.batches.records import BatchRecord
 from capstan_gateway.batches.results import ERROR, OUTPUT, Answer, line_of_answer, line_of_error, retry_of
-from capstan_gateway.batches.source import Source
+from capstan_gateway.batches.source import WAIT_SECONDS, Source
 from capstan_gateway.batches.state import Lease, LeaseLost
 from capstan_gateway.batches.status import Status
+from capstan_gateway.batches.turns import Owner
+from capstan_gateway.memory import Share
 from capstan_gateway.stores.port import StoreDown
 
 BEAT_SECONDS: Final = 1.0
@@ -28,6 +30,8 @@ DRAIN_SECONDS: Final = 30.0
 """The same, when it is the process that ends: another one goes on with the rest."""
 MOST_TAKEN: Final = 20
 """How often a batch is taken of which nobody brings a line to an end."""
+FREE_BYTES: Final = 64 * 1024
+"""What a line may hold without taking it from the budget: what bounds those is how many are held at once."""
 
 
 class Work:
@@ -41,8 +45,28 @@ class Work:
         self._stop = asyncio.Event()
         """Set when no further line is to be asked."""
         self._queue = asyncio.Lock()
+        self._owner = Owner(lease.names.tag, lease.batch_id)
+        self._asking: set[asyncio.Task[Any] | None] = set()
+        """Those of its lines that are being asked, or whose answers are being kept."""
+        self._idle_since: float | None = None
+        """Since when none is although some are to be, in the loop's time."""
         self._resume_at = 0.0
         self._expires_at = 0
+
+    @property
+    def idle_seconds(self) -> float:
+        """For how long it has had lines to ask and has asked none: its limits or its model leave it no room."""
+        since = self._idle_since
+        return 0.0 if since is None else asyncio.get_running_loop().time() - since
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it begins nothing more here."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Bring to an end what is being asked, and leave the rest to whoever gets the batch next."""
+        self._stop.set()
 
     async def run(self) -> None:
         """Work until the batch is over, or the lease lost, or the process is on its way out.
@@ -98,6 +122,10 @@ class Work:
     async def _go(self) -> None:
         means = self._means
         batch = await means.batches.read(self.lease)
+        if self._taken > 2 * MOST_TAKEN:
+            # Nor can it be ended with what there is of it.
+            await self._fail(batch, ABANDONED)
+            return
         if self._taken > MOST_TAKEN:
             self._finish_as(ABANDONED)
         if batch.spec.expires_at <= means.batches.wall():
@@ -148,7 +176,7 @@ class Work:
         return await means.batches.read(self.lease)
 
     def _source(self, batch: BatchRecord) -> Source:
-        return Source(self.lease.names, batch.spec, self._means, lambda: self._finish_as(NO_INPUT))
+        return Source(self.lease.names, batch.spec, self._means, self._finish_as)
 
     # --- in progress ------------------------------------------------------------------------------------------------
 
@@ -156,6 +184,7 @@ class Work:
         """Ask what is not done, until all of it is or nothing more is to be asked."""
         tasks: set[asyncio.Task[None]] = set()
         stopping = asyncio.create_task(self._stop.wait())
+        self._rest()
         try:
             async with aclosing(self._source(batch).requests()) as lines:
                 async for number, request in lines:
@@ -163,14 +192,23 @@ class Work:
                         break
                     if number in outputs.done:
                         continue
-                    tasks.add(asyncio.create_task(self._line(batch, outputs, number, request)))
+                    share = self._means.budget.share()
+                    while not self._has_room(share, len(request.body), alone=not tasks) and not self._stop.is_set():
+                        tasks = await _some(tasks, stopping, seconds=WAIT_SECONDS)
+                    task = asyncio.create_task(self._line(batch, outputs, number, request))
+                    task.add_done_callback(partial(_release, share))
+                    tasks.add(task)
                     while len(tasks) >= self._means.concurrency and not self._stop.is_set():
                         tasks = await _some(tasks, stopping)
             while tasks and not self._stop.is_set():
                 tasks = await _some(tasks, stopping)
-            if tasks:
+            asked = {task for task in tasks if task in self._asking}
+            if asked:
+                # What only waits for its turn, or to be asked again, is cut off at once.
+                for task in tasks - asked:
+                    task.cancel()
                 grace = DRAIN_SECONDS if self._end is None else GRACE_SECONDS
-                done, _ = await asyncio.wait(tasks, timeout=grace)
+                done, _ = await asyncio.wait(asked, timeout=grace)
                 for task in done:
                     task.result()
         finally:
@@ -178,17 +216,27 @@ class Work:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            self._idle_since = None
+
+    def _has_room(self, share: Share, size: int, *, alone: bool) -> bool:
+        """Whether a line of this size may be held until it is asked: of large ones one at least, if it ever fits."""
+        if size <= FREE_BYTES or share.grow_easily(size):
+            return True
+        return alone and (share.grow(size) or not share.ever_fits(size))
 
     async def _line(self, batch: BatchRecord, outputs: Outputs, number: int, request: LineRequest) -> None:
-        answer = await self._answer(batch, request)
-        if answer is None:
-            return
-        kind, line = line_of_answer(new_line_id(), request.custom_id, answer)
-        if await outputs.put(number, kind, line):
-            self._means.count_line("completed" if kind == OUTPUT else "failed")
+        try:
+            answer = await self._answer(batch, request)
+            if answer is None:
+                return
+            kind, line = line_of_answer(new_line_id(), request.custom_id, answer)
+            if await outputs.put(number, kind, line):
+                self._means.count_line("completed" if kind == OUTPUT else "failed")
+        finally:
+            self._rest()
 
     async def _answer(self, batch: BatchRecord, request: LineRequest) -> Answer | None:
-        """Ask one line as often as it takes; None when the batch ends."""
+        """Ask one line as often as it takes; None when the batch ends. Whoever has the answer is among `_asking`."""
         means, spec, loop = self._means, batch.spec, asyncio.get_running_loop()
         failures = waits = 0
         while not self._stop.is_set():
@@ -201,9 +249,11 @@ class Work:
                 return None
             principal = replace(who, batch=True)
             has_room = partial(means.asks.has_room, principal, request.model)
-            async with means.turns.turn(request.model, has_room, self._queue):
+            async with means.turns.turn(self._owner, request.model, has_room, self._queue):
                 if self._resume_at > loop.time() or self._stop.is_set():
                     continue
+                self._asking.add(asyncio.current_task())
+                self._idle_since = None
                 answer = await means.asks.ask(request.url, request.body, principal)
             waited = answer.status in (429, 503)
             failures, waits = failures + (not waited), waits + waited
@@ -211,11 +261,18 @@ class Work:
             retry = retry_of(answer, failures=failures, waits=waits, left_seconds=left)
             if retry is None:
                 return answer
+            self._rest()
             means.count_line("waited" if waited else "retried")
             if retry.all_wait:
                 self._resume_at = max(self._resume_at, loop.time() + retry.seconds)
             await asyncio.sleep(retry.seconds)
         return None
+
+    def _rest(self) -> None:
+        """This line is not being asked any more; where none is the batch is idle from now on."""
+        self._asking.discard(asyncio.current_task())
+        if not self._asking and self._idle_since is None:
+            self._idle_since = asyncio.get_running_loop().time()
 
     # --- at the end -------------------------------------------------------------------------------------------------
 
@@ -243,10 +300,24 @@ class Work:
                 raise LeaseLost
         means.count_batch(status)
 
+    async def _fail(self, batch: BatchRecord, end: End) -> None:
+        """Let the batch be over with what it has given already."""
+        errors = {"errors": orjson.dumps(errors_document([Fault(end.code, end.message)]))}
+        status = Status.CANCELLED if batch.status is Status.CANCELLING else Status.FAILED
+        if await self._means.batches.move(self.lease, status, errors):
+            self._means.count_batch(status)
 
-async def _some(tasks: set[asyncio.Task[None]], stopping: asyncio.Task[object]) -> set[asyncio.Task[None]]:
-    """Wait until one of them has ended, or all are to; give those that have not. Raises what they raise."""
-    done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
+
+def _release(share: Share, _: "asyncio.Task[None]") -> None:
+    # NB: not by the task itself: one that is cancelled before it has begun does nothing at all.
+    share.release()
+
+
+async def _some(
+    tasks: set[asyncio.Task[None]], stopping: asyncio.Task[object], *, seconds: float | None = None
+) -> set[asyncio.Task[None]]:
+    """Wait until one of them has ended, or all are to, or so long; give those that have not. Raises what they raise."""
+    done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
     ended = tasks & done
     for task in ended:
         task.result()

@@ -6,15 +6,17 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+import orjson
 import pytest
 
 from capstan_gateway.batches.files import FileBounds, Files, TooManyFiles
 from capstan_gateway.batches.names import Names, new_batch_id, new_file_id
 from capstan_gateway.batches.objects import Objects
 from capstan_gateway.batches.outputs import Outputs
-from capstan_gateway.batches.records import BatchSpec
+from capstan_gateway.batches.records import WINDOW_SECONDS, BatchSpec, FileRecord
 from capstan_gateway.batches.results import ERROR, OUTPUT
-from capstan_gateway.batches.state import Batches, Lease, LeaseLost, TooManyBatches
+from capstan_gateway.batches.scripts import CREATE
+from capstan_gateway.batches.state import ORPHAN_SECONDS, Batches, Lease, LeaseLost, TooManyBatches
 from capstan_gateway.batches.status import Status
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.stores.port import StoreDown
@@ -122,7 +124,7 @@ async def test_a_batch_is_given_back_at_once(room: Room) -> None:
 async def test_a_batch_that_is_over_is_open_no_more(room: Room) -> None:
     """An end takes a batch from the list of what is to be worked on, and nothing follows it."""
     lease = await begun(room)
-    assert [batch_id for _, batch_id in await room.batches.open()] == [lease.batch_id]
+    assert [one.batch_id for one in await room.batches.open()] == [lease.batch_id]
     assert not await room.batches.move(lease, Status.COMPLETED)
     assert await room.batches.move(lease, Status.FINALIZING)
     assert await room.batches.move(lease, Status.COMPLETED, {"gives_output": 1})
@@ -217,6 +219,61 @@ async def test_batches_are_bounded(room: Room) -> None:
     await room.batches.create(NAMES, newest)
     assert await room.batches.ids(NAMES) == [newest.id, specs[2].id, specs[0].id]
     assert await room.batches.find(NAMES, specs[1].id) is None
+
+
+async def test_nobody_dies_between_a_batch_and_the_list_of_all(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch is in the list of all before it is there: what a gateway that dies between leaves is no batch, and is
+    taken out in time; what is refused leaves nothing."""
+    real = room.store.run_script
+
+    async def dies(script: str, *arguments: Any) -> int:
+        if script == CREATE:
+            raise StoreDown("died")
+        return await real(script, *arguments)
+
+    now = int(room.batches.wall())
+    one = spec(created_at=now, expires_at=now + WINDOW_SECONDS)
+    with monkeypatch.context() as patched:
+        patched.setattr(room.store, "run_script", dies)
+        with pytest.raises(StoreDown):
+            await room.batches.create(NAMES, one)
+    assert await room.batches.find(NAMES, one.id) is None
+    [listed] = await room.batches.open()
+    assert (listed.batch_id, listed.until) == (one.id, one.expires_at)
+    assert await room.batches.acquire(room.lease(one.id, "a")) == -2
+    assert not await room.batches.forget(listed)
+    room.batches.wall = lambda: now + ORPHAN_SECONDS + 1.0
+    assert await room.batches.forget(listed)
+    for number in range(3):
+        await room.batches.create(NAMES, spec(created_at=number))
+    with pytest.raises(TooManyBatches):
+        await room.batches.create(NAMES, one)
+    assert one.id not in {listed.batch_id for listed in await room.batches.open()}
+
+
+async def test_what_is_cancelled_comes_first(room: Room) -> None:
+    """The list of all says which batches are to be cancelled, and has them before all others."""
+    specs = [spec(created_at=number, expires_at=number + 9) for number in range(3)]
+    for one in specs:
+        await room.batches.create(NAMES, one)
+    assert await room.batches.cancel(NAMES, specs[2].id)
+    assert [(one.batch_id, one.until) for one in await room.batches.open()] == [
+        (specs[2].id, 0), (specs[0].id, 9), (specs[1].id, 10),
+    ]  # fmt: skip
+
+
+async def test_what_a_newer_release_has_written_is_read(room: Room) -> None:
+    """Fields that this release does not know of are passed over, in files, batches and whoever has made them."""
+    one = spec()
+    for kind, known, inner in (
+        (BatchSpec, one, "principal"),
+        (FileRecord, FileRecord(id="file-1", filename="a", purpose="batch", created_at=1, expires_at=2), None),
+    ):
+        document = {**orjson.loads(known.written()), "new": 1}
+        if inner is not None:
+            document[inner]["new"] = 2
+        assert kind.read(orjson.dumps(document)) == known
+    assert await room.batches.open() == []
 
 
 async def test_files_are_bounded_and_swept(room: Room, tmp_path: Path) -> None:

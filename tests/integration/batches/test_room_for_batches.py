@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 
+from capstan_gateway.batches import order, runner
 from capstan_gateway.batches.names import Names
+from capstan_gateway.batches.runner import MOST_HELD
 from capstan_gateway.identity.principal import EVERYBODY
 from fakes.openai_upstream import FakeUpstream
 from support.batches import Engine, begun, ended, gateway_on, line, results
 from support.gateway import entry
+from support.keys import key_entry, key_text
 from support.queue_taker import Job, completion, queue_worker
 from support.queued import QUEUED
 from support.redis_server import RedisServer, redis_server
 from support.wait import eventually
 
 pytestmark = pytest.mark.redis
+WIDE: Any = {"batch_spare_requests": 100}
 TALK: Any = [{"role": "user", "content": "x"}]
 
 
@@ -116,6 +120,97 @@ async def test_a_gateway_that_ends_hands_on(
         assert len(await results(client, over.output_file_id)) == 60
         assert sorted(engine.asked) == sorted({*engine.asked})
         assert second.metric("gateway_batches_total", status="completed") == 1
+
+
+async def test_a_tenant_with_many_batches_leaves_room_for_another(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+) -> None:
+    """Where one tenant's batches have all places of a gateway, another tenant's gets one of them."""
+    async with gateway_on(tmp_path, server, upstream, insecure_no_auth=False, **WIDE) as gateway:
+        keys = key_entry("one", tenant="acme"), key_entry("two", tenant="other")
+        await gateway.configure(entry("m", upstream.url), keys=keys)
+        engine.gate.clear()
+        async with gateway.client(api_key=key_text("one")) as one, gateway.client(api_key=key_text("two")) as two:
+            for number in range(MOST_HELD + 1):
+                await begun(one, line(number))
+            await eventually(lambda: len(engine.asked) == MOST_HELD, what="all places taken")
+            batch = await begun(two, line(99, "of the other one"))
+            await eventually(lambda: "of the other one" in engine.asked, what="the other tenant's turn")
+            engine.gate.set()
+            assert (await ended(two, batch.id)).status == "completed"
+
+
+async def test_a_batch_that_waits_is_cancelled_at_once(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+) -> None:
+    """A batch that nobody works on yet, because all places are taken, is cancelled all the same."""
+    async with gateway_on(tmp_path, server, upstream, **WIDE) as gateway, gateway.client() as client:
+        engine.gate.clear()
+        for number in range(MOST_HELD):
+            await begun(client, line(number))
+        await eventually(lambda: len(engine.asked) == MOST_HELD, what="all places taken")
+        batch = await begun(client, line(99))
+        await client.batches.cancel(batch.id)
+        assert (await ended(client, batch.id)).status == "cancelled"
+        engine.gate.set()
+
+
+async def test_a_batch_without_room_leaves_its_place(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches that wait for their limits to let them on hold nobody up for whom there is room."""
+    for module in (order, runner):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    async with gateway_on(tmp_path, server, upstream, **WIDE) as gateway, gateway.client() as client:
+        engine.fails["over its limit"] = [429] * 10_000
+        for number in range(MOST_HELD):
+            await begun(client, line(number, "over its limit"))
+        await eventually(lambda: len(engine.asked) >= MOST_HELD, what="all places taken")
+        batch = await begun(client, line(99))
+        assert (await ended(client, batch.id)).request_counts.completed == 1
+
+
+async def test_lines_that_wait_are_held_by_the_budget(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+) -> None:
+    """Large lines are taken from the process' memory budget from when they are read, and given back when they end."""
+    async with (
+        gateway_on(tmp_path, server, upstream, batch_spare_requests=1) as gateway,
+        gateway.client() as client,
+    ):
+        engine.gate.clear()
+        batch = await begun(client, *(line(one, "x" * 200_000) for one in range(12)))
+        await eventually(lambda: len(engine.asked) == 1, what="the first line")
+        memory = gateway.gateway.memory
+        await eventually(lambda: 12 * 200_000 < memory.held < 8_000_000, what="memory for the lines that wait")
+        await client.batches.cancel(batch.id)
+        await ended(client, batch.id)
+        await eventually(lambda: memory.held == 0, what="all of it given back")
+
+
+async def test_lines_that_are_too_long_by_now(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+) -> None:
+    """A batch that was checked by a gateway which takes longer lines fails, and gives what is done."""
+    (tmp_path / "other").mkdir()
+    place = {"files_url": f"file://{tmp_path}/files"}
+    async with (
+        gateway_on(tmp_path, server, upstream, **place) as first,
+        gateway_on(tmp_path / "other", server, upstream, **place, max_body_bytes=100_000) as second,
+        first.client() as client,
+    ):
+        second.gateway.drain()
+        engine.gate.clear()
+        batch = await begun(client, line(1), line(2, "x" * 200_000))
+        await eventually(lambda: len(engine.asked) == 2, what="both lines")
+        first.gateway.drain()
+        second.gateway.requests.draining = False
+        async with asyncio.timeout(60):
+            while first.metric("gateway_batches_running"):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        over = await ended(client, batch.id)
+        assert over.status == "failed"
+        assert [fault.code for fault in over.errors.data] == ["line_too_long"]
 
 
 async def test_redis_that_does_not_answer_holds_a_batch_up(
