@@ -7,7 +7,15 @@ from typing import Any
 import redis
 
 from capstan_contract.queue.calls import Bounds, Call, Kind, Piece, Queue, Taken, read_piece, read_taken
-from capstan_contract.queue.names import GROUP, LEASE_MS, PASSED_OVER, PriorityClass, out_key, queue_prefix
+from capstan_contract.queue.names import (
+    BATCH_TURN_MS,
+    GROUP,
+    LEASE_MS,
+    PASSED_OVER,
+    PriorityClass,
+    out_key,
+    queue_prefix,
+)
 
 CLOCK = "test:clock"
 START_MS = 1_700_000_000_000
@@ -37,9 +45,9 @@ class HeldQueue:
             pipe.execute()
         return script(keys=call.keys, args=call.arguments)
 
-    def take(self, worker: str, most: int = 1, lowest: PriorityClass = PriorityClass.BATCH) -> list[Taken]:
-        """Take entries."""
-        return read_taken(self.run(self.calls.take(worker, most=most, lowest=lowest)))
+    def take(self, worker: str, most: int = 1, *, spare: int | None = None) -> list[Taken]:
+        """Take entries; unless it is said, all room is to spare."""
+        return read_taken(self.run(self.calls.take(worker, most=most, spare=most if spare is None else spare)))
 
     def ask(self, entry_id: str, **options: Any) -> list[Any]:
         """Put an entry in; give the reply as it is."""
@@ -108,6 +116,8 @@ class ModelQueue:
         self.virtual: dict[int, float] = {}
         self.finish: dict[tuple[int, str], float] = {}
         self.passed: dict[int, int] = {}
+        self.turn: int | None = None
+        """When class batch gets one, whatever room there is."""
         self.gateways: set[str] = set()
 
     def waiting(self, priority: int) -> list[Entry]:
@@ -121,7 +131,7 @@ class ModelQueue:
 
     def put(
         self, entry_id: str, priority: int, tenant: str, weight: float, tokens: int, *, gateway: str, deadline: int,
-        size: int,
+        size: int, now: int,
     ) -> bool:  # fmt: skip
         """Put one in; False where it is there."""
         if entry_id in self.entries:
@@ -130,19 +140,30 @@ class ModelQueue:
         self.finish[priority, tenant] = round(start + max(tokens, 1) / weight, 6)
         entry = Entry(entry_id, priority, tenant, start, gateway, deadline, size)
         entry.charge = max(tokens, 1) / weight
+        if priority == PriorityClass.BATCH and not self.waiting(priority):
+            self.turn = now + BATCH_TURN_MS
         self.entries[entry_id] = entry
         self.gateways.add(gateway)
         return True
 
-    def take(self, worker: str, most: int, lowest: int, now: int) -> tuple[list[Entry], list[Entry]]:
+    def take(self, worker: str, most: int, spare: int, now: int) -> tuple[list[Entry], list[Entry]]:
         """Give those that a worker gets, and those that are too late."""
         given: list[Entry] = []
         late: list[Entry] = []
+        if self.waiting(PriorityClass.BATCH) and self.turn is None:
+            self.turn = now + BATCH_TURN_MS
         while len(given) < most:
-            there = [priority for priority in range(lowest + 1) if self.waiting(priority)]
+            waits = self.turn is not None and self.turn <= now
+            there = [one for one in PriorityClass if self.waiting(one)]
+            if not waits and len(given) >= spare and PriorityClass.BATCH in there:
+                there.remove(PriorityClass.BATCH)
             if not there:
                 break
-            overdue = (one for one in there[1:] if self.passed.get(one, 0) >= PASSED_OVER)
+            overdue = (
+                one
+                for one in there[1:]
+                if self.passed.get(one, 0) >= PASSED_OVER or (one == PriorityClass.BATCH and waits)
+            )
             priority = next(overdue, there[0])
             entry = self.waiting(priority)[0]
             last = len(self.waiting(priority)) == 1
@@ -163,7 +184,9 @@ class ModelQueue:
             entry.attempts += 1
             given.append(entry)
             self.passed.pop(priority, None)
-            for other in range(priority + 1, lowest + 1):
+            if priority == PriorityClass.BATCH:
+                self.turn = now + BATCH_TURN_MS
+            for other in range(priority + 1, len(PriorityClass)):
                 if self.waiting(other):
                     self.passed[other] = self.passed.get(other, 0) + 1
         return given, late

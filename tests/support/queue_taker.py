@@ -23,7 +23,7 @@ from capstan_contract.queue.calls import (
     read_posted,
     read_taken,
 )
-from capstan_contract.queue.names import PriorityClass, bell_key, queue_prefix, told_key
+from capstan_contract.queue.names import bell_key, queue_prefix, told_key
 from capstan_contract.queue.wire import AnswerHead, Ask, Packing, read_ask
 
 _NUMBERS = count(1)
@@ -128,7 +128,7 @@ class QueueWorker:
         room = self.places - len(self.jobs)
         if room <= 0:
             return
-        for taken in read_taken(await self.run(self.calls.take(self.name, most=room, lowest=PriorityClass.BATCH))):
+        for taken in read_taken(await self.run(self.calls.take(self.name, most=room, spare=room))):
             job = Job(self, taken)
             self.jobs[taken.id] = job
             self.seen.append(job)

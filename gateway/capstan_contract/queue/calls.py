@@ -170,9 +170,10 @@ class Queue:
             *bounds, int(once),
         )  # fmt: skip
 
-    def take(self, worker: str, *, most: int, lowest: PriorityClass) -> Call:
-        """Take entries of classes down to the least urgent one. `read_taken` reads the reply."""
-        return self._call(scripts.TAKE, worker, most, int(lowest))
+    def take(self, worker: str, *, most: int, spare: int) -> Call:
+        """Take entries, of class BATCH only while fewer than `spare` are given, or when it has waited for
+        `names.BATCH_TURN_MS`. `read_taken` reads the reply."""
+        return self._call(scripts.TAKE, worker, most, spare)
 
     def has(self, worker: str) -> Call:
         """Ask what a worker has, as far as Redis knows. `read_ids` reads the reply. After a `take` whose reply was lost

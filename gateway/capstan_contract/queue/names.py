@@ -21,6 +21,12 @@ class PriorityClass(IntEnum):
 
 PASSED_OVER: Final = 8
 """So many entries of more urgent classes at most are taken before one of a class that waits."""
+BATCH_TURN_MS: Final = 30_000
+"""How long class BATCH waits, since it began to or since one of it was taken, until one of it is taken by the next
+worker that has any room, though it is none to spare."""
+MOST_TENANTS: Final = 1_000
+"""Of one class. With more of them those are forgotten of whom nothing waits, a few with each that is new; with ten
+times as many all are."""
 LEASE_MS: Final = 10_000
 """An entry whose worker has not said for so long that it works on it is another worker's."""
 RENEW_SECONDS: Final = 2.0

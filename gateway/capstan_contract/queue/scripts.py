@@ -15,6 +15,7 @@ from typing import Final
 
 from capstan_contract.queue.names import (
     ALIVE_MS,
+    BATCH_TURN_MS,
     GROUP,
     KEPT_MS,
     LEASE_MS,
@@ -23,6 +24,7 @@ from capstan_contract.queue.names import (
     MOST_GAP_MS,
     MOST_MEAN_AGE_MS,
     MOST_OUT,
+    MOST_TENANTS,
     MOST_TOLD,
     PASSED_OVER,
     WINDOW_BYTES,
@@ -32,6 +34,7 @@ from capstan_contract.queue.names import (
 _COMMON: Final = f"""
 local P = ARGV[1]
 local CLASSES, GROUP, KEPT, ALIVE = {len(PriorityClass)}, '{GROUP}', {KEPT_MS}, {ALIVE_MS}
+local BATCH = {int(PriorityClass.BATCH)}
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local stats = KEYS[1]
@@ -47,10 +50,19 @@ local function waiting()
   return sum
 end
 
+-- A script that touches a key more than once says only the first time how long it stays.
+local kept = {{}}
+local function keep(key, milliseconds)
+  if kept[key] then return end
+  kept[key] = true
+  redis.call('PEXPIRE', key, milliseconds)
+end
+
 local function ring(what)
-  redis.call('LPUSH', P .. 'bell', what)
-  redis.call('LTRIM', P .. 'bell', 0, {MOST_BELLS - 1})
-  redis.call('PEXPIRE', P .. 'bell', KEPT)
+  if redis.call('LPUSH', P .. 'bell', what) > {MOST_BELLS} then
+    redis.call('LTRIM', P .. 'bell', 0, {MOST_BELLS - 1})
+  end
+  keep(P .. 'bell', KEPT)
 end
 
 local function tell_worker(worker, what)
@@ -66,7 +78,7 @@ local function tell_owner(owner, id, attempt, kind, data, place, number)
   local key = P .. 'out:' .. owner
   redis.call('XADD', key, 'MAXLEN', '~', {2 * MOST_OUT}, '*', 'i', id, 'a', attempt, 'k', kind, 'd', data,
              'p', place or '', 'n', number or '')
-  redis.call('PEXPIRE', key, {4 * ALIVE_MS})
+  keep(key, {4 * ALIVE_MS})
 end
 
 local function forget(id, owner)
@@ -91,11 +103,13 @@ local function leave_waiting(id, class, bytes)
   if waiting() == 0 then redis.call('HDEL', stats, 'last') end
 end
 
--- How long it takes from one take to the next one, in milliseconds; 0: nobody knows, or not any more.
-local function mean_gap()
-  local known = redis.call('HMGET', stats, 'mean', 'mean_at')
-  if now - number(known[2], 0) > {MOST_MEAN_AGE_MS} then return 0 end
-  return number(known[1], 0)
+-- How long it takes from one take to the next one, in milliseconds (0: nobody knows, or not any more), the bytes that
+-- wait, and when the last take was.
+local function measured()
+  local known = redis.call('HMGET', stats, 'mean', 'mean_at', 'bytes', 'last')
+  local mean = number(known[1], 0)
+  if now - number(known[2], 0) > {MOST_MEAN_AGE_MS} then mean = 0 end
+  return mean, number(known[3], 0), tonumber(known[4] or '')
 end
 
 -- In front of all that came later: its own start may be of a period that is over, in which the numbers were higher.
@@ -176,50 +190,80 @@ redis.call('HDEL', stats, '')
 
 ENQUEUE: Final = (
     _COMMON
-    + """
+    + f"""
+local TURN = {BATCH_TURN_MS}
+
+-- Tenants that would start now whatever they have had before are as good as unknown. Where there are many, each new one
+-- lets some of them be forgotten, so that their number stays about that of those who wait; and where there are very
+-- many others as well, which gives them a turn too early.
+local function forget_tenants(class, virtual)
+  local finish, field = P .. 'finish:' .. class, 'cursor:' .. class
+  local many = redis.call('HLEN', finish)
+  if many <= {MOST_TENANTS} then return end
+  local found = redis.call('HSCAN', finish, redis.call('HGET', stats, field) or '0', 'COUNT', 20)
+  redis.call('HSET', stats, field, found[1])
+  for at = 1, #found[2], 2 do
+    if tonumber(found[2][at + 1]) <= virtual or many > {10 * MOST_TENANTS} then
+      redis.call('HDEL', finish, found[2][at])
+    end
+  end
+end
+
 local id, class, tenant, weight, cost = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local ttl, owner, meta, body = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
 local most, most_bytes, most_wait = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-if redis.call('EXISTS', entry(id)) == 1 then return {'known', 0, -1} end
-local mean = mean_gap()
-local count = waiting()
-local bytes = number(redis.call('HGET', stats, 'bytes'), 0)
-if count == 0 and bytes ~= 0 then
-  bytes = 0
-  redis.call('HDEL', stats, 'bytes')
+if redis.call('EXISTS', entry(id)) == 1 then return {{'known', 0, -1}} end
+local mean, bytes = measured()
+local counts, count = {{}}, 0
+for other = 0, CLASSES - 1 do
+  counts[other] = redis.call('ZCARD', waits(other))
+  count = count + counts[other]
 end
+-- What is given up by Redis itself takes its bytes along.
+if count == 0 then bytes = 0 end
 local one = math.max(math.ceil(mean), 1)
-if count >= most then return {'length', count, one * (count - most + 1)} end
-if bytes + #body > most_bytes then return {'bytes', count, one} end
+if count >= most then return {{'length', count, one * (count - most + 1)}} end
+if bytes + #body > most_bytes then return {{'bytes', count, one}} end
 
 local finish = P .. 'finish:' .. class
-local start = math.max(number(redis.call('HGET', P .. 'virtual', class), 0),
-                       number(redis.call('HGET', finish, tenant), 0))
-local ahead = redis.call('ZCOUNT', waits(class), '-inf', '(' .. string.format('%.6f', start))
-for above = 0, tonumber(class) - 1 do ahead = ahead + redis.call('ZCARD', waits(above)) end
+local virtual = number(redis.call('HGET', P .. 'virtual', class), 0)
+local had = tonumber(redis.call('HGET', finish, tenant) or '')
+local start = math.max(virtual, had or 0)
+local starts, charge = string.format('%.6f', start), math.max(cost, 1) / weight
+local ahead = 0
+if counts[tonumber(class)] > 0 then ahead = redis.call('ZCOUNT', waits(class), '-inf', '(' .. starts) end
+for above = 0, tonumber(class) - 1 do ahead = ahead + counts[above] end
 local expected = -1
 if ahead == 0 then expected = 0 elseif mean > 0 then expected = math.ceil(ahead * mean) end
-if expected > most_wait then return {'wait', ahead, expected - most_wait} end
-if expected >= ttl then return {'deadline', ahead, expected - ttl + 1} end
+if expected > most_wait then return {{'wait', ahead, expected - most_wait}} end
+if expected >= ttl then return {{'deadline', ahead, expected - ttl + 1}} end
 
 -- First of all what takes memory: a Redis that has none refuses a script's first write only, and this one as a whole.
-redis.call('HSET', entry(id), 'b', body, 'm', meta, 'c', class, 't', tenant, 'o', owner,
-           'n', string.format('%.6f', start), 'd', whole(now + ttl), 'q', whole(now), 's', 'w', 'a', 0,
-           'g', string.format('%.6f', math.max(cost, 1) / weight))
-if ARGV[14] == '1' then redis.call('HSET', entry(id), 'y', 1) end
+local fields = {{'b', body, 'm', meta, 'c', class, 't', tenant, 'o', owner, 'n', starts, 'd', whole(now + ttl),
+                'q', whole(now), 's', 'w', 'a', 0, 'g', string.format('%.6f', charge)}}
+if ARGV[14] == '1' then
+  fields[#fields + 1] = 'y'
+  fields[#fields + 1] = 1
+end
+redis.call('HSET', entry(id), unpack(fields))
 redis.call('PEXPIRE', entry(id), whole(ttl + 600000))
 redis.call('SADD', P .. 'own:' .. owner, id)
 redis.call('ZADD', P .. 'alive', whole(now + ALIVE), owner)
 redis.call('PEXPIRE', P .. 'alive', KEPT)
 redis.call('PEXPIRE', P .. 'own:' .. owner, KEPT)
-redis.call('HSET', finish, tenant, string.format('%.6f', start + math.max(cost, 1) / weight))
+redis.call('HSET', finish, tenant, string.format('%.6f', start + charge))
 redis.call('PEXPIRE', finish, KEPT)
-redis.call('ZADD', waits(class), string.format('%.6f', start), id)
+redis.call('ZADD', waits(class), starts, id)
 redis.call('PEXPIRE', waits(class), KEPT)
-redis.call('HINCRBY', stats, 'bytes', #body)
+redis.call('HSET', stats, 'bytes', whole(bytes + #body))
 redis.call('PEXPIRE', stats, KEPT)
+if tonumber(class) == BATCH and counts[BATCH] == 0 then
+  redis.call('HSET', P .. 'passed', 'turn', whole(now + TURN))
+  redis.call('PEXPIRE', P .. 'passed', KEPT)
+end
 ring(id)
-return {'ok', ahead, expected}
+if not had then forget_tenants(class, virtual) end
+return {{'ok', ahead, expected}}
 """
 )
 """ARGV: prefix, id, class, tenant, weight, tokens that it will take, milliseconds to its deadline, gateway, what is
@@ -234,16 +278,34 @@ TAKE: Final = (
     _COMMON
     + _EVEN_FULL
     + f"""
-local worker, most, lowest = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local passed = P .. 'passed'
-local given, looked, waited = {{}}, 0, 0
+local worker, most, spare = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local passed, given, looked, waited = P .. 'passed', {{}}, 0, 0
+local counts, left_waiting = {{}}, 0
+for class = 0, CLASSES - 1 do
+  counts[class] = redis.call('ZCARD', waits(class))
+  left_waiting = left_waiting + counts[class]
+end
+if left_waiting == 0 then
+  redis.call('DEL', P .. 'bell')
+  return given
+end
+
+-- The least urgent class has what is spare; but one of it goes when it has had none for so long: or it might stand.
+local turn, overdue = nil, false
+if counts[BATCH] > 0 then
+  turn = tonumber(redis.call('HGET', passed, 'turn') or '')
+  overdue = turn ~= nil and turn <= now
+  if not turn then redis.call('HSET', passed, 'turn', whole(now + {BATCH_TURN_MS})) end
+end
 
 local function choose()
   local first
-  for class = 0, lowest do
-    if redis.call('ZCARD', waits(class)) > 0 then
+  for class = 0, CLASSES - 1 do
+    if counts[class] > 0 and (class < BATCH or #given < spare or overdue) then
       if not first then
         first = class
+      elseif class == BATCH and overdue then
+        return class
       elseif number(redis.call('HGET', passed, class), 0) >= {PASSED_OVER} then
         return class
       end
@@ -254,9 +316,29 @@ end
 
 local function pass_over(class)
   redis.call('HDEL', passed, class)
-  for other = class + 1, lowest do
-    if redis.call('ZCARD', waits(other)) > 0 then redis.call('HINCRBY', passed, other, 1) end
+  for other = class + 1, CLASSES - 1 do
+    if counts[other] > 0 then redis.call('HINCRBY', passed, other, 1) end
   end
+  if class == BATCH then
+    overdue = false
+    redis.call('HSET', passed, 'turn', whole(now + {BATCH_TURN_MS}))
+  end
+end
+
+local alive = {{}}
+local function is_alive(owner)
+  if alive[owner] == nil then alive[owner] = number(redis.call('ZSCORE', P .. 'alive', owner), 0) > now end
+  return alive[owner]
+end
+
+-- Of all entries of a class that are given, the group is told at once.
+local added = {{}}
+local function add(class, id)
+  if not added[class] and redis.call('EXISTS', work(class)) == 0 then
+    redis.call('XGROUP', 'CREATE', work(class), GROUP, '$', 'MKSTREAM')
+  end
+  added[class] = (added[class] or 0) + 1
+  return redis.call('XADD', work(class), '*', 'i', id)
 end
 
 while #given < most and looked < 1000 do
@@ -265,7 +347,9 @@ while #given < most and looked < 1000 do
   looked = looked + 1
   local popped = redis.call('ZPOPMIN', waits(class))
   local id, start = popped[1], popped[2]
-  if redis.call('ZCARD', waits(class)) == 0 then
+  counts[class] = counts[class] - 1
+  left_waiting = left_waiting - 1
+  if counts[class] == 0 then
     -- Nobody waits: a new period begins, in which nobody has had anything.
     redis.call('HDEL', P .. 'virtual', class)
     redis.call('DEL', P .. 'finish:' .. class)
@@ -279,7 +363,7 @@ while #given < most and looked < 1000 do
   if e[1] then
     redis.call('HINCRBY', stats, 'bytes', 0 - #e[4])
     local left = tonumber(e[1]) - now
-    if number(redis.call('ZSCORE', P .. 'alive', e[2]), 0) <= now then
+    if not is_alive(e[2]) then
       repay(id)
       forget(id, e[2])
       note_dropped(e[2])
@@ -289,26 +373,26 @@ while #given < most and looked < 1000 do
       forget(id, e[2])
     else
       pass_over(class)
-      if redis.call('EXISTS', work(class)) == 0 then
-        redis.call('XGROUP', 'CREATE', work(class), GROUP, '$', 'MKSTREAM')
-      end
-      local place = redis.call('XADD', work(class), '*', 'i', id)
-      redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', 1, 'STREAMS', work(class), '>')
-      redis.call('PEXPIRE', work(class), KEPT)
-      local attempt = redis.call('HINCRBY', entry(id), 'a', 1)
-      redis.call('HSET', entry(id), 's', 'r', 'w', worker, 'p', place)
+      local place = add(class, id)
+      local attempt = number(e[5], 0) + 1
+      redis.call('HSET', entry(id), 'a', attempt, 's', 'r', 'w', worker, 'p', place)
       waited = math.max(waited, now - tonumber(e[6]))
       given[#given + 1] = {{id, attempt, class, left, now - tonumber(e[6]), e[3], e[4]}}
     end
   end
 end
 
+for class, count in pairs(added) do
+  redis.call('XREADGROUP', 'GROUP', GROUP, worker, 'COUNT', count, 'STREAMS', work(class), '>')
+  redis.call('PEXPIRE', work(class), KEPT)
+end
+
 -- How fast work goes out is told by takes while others wait: without a queue it is only how fast work comes in. Then it
 -- is no slower than the longest wait of those that are taken: else a mean that keeps all others away would never sink.
-local left_waiting = waiting()
 if #given > 0 then
-  local last, mean, gap = tonumber(redis.call('HGET', stats, 'last') or ''), mean_gap(), nil
-  if redis.call('ZCOUNT', P .. 'workers', '(' .. whole(now), '+inf') == 0 then last = nil end
+  local mean, _, last = measured()
+  if last and redis.call('ZCOUNT', P .. 'workers', '(' .. whole(now), '+inf') == 0 then last = nil end
+  local gap
   if last then
     gap = math.min(math.max(now - last, 0) / #given, {MOST_GAP_MS})
   elseif left_waiting == 0 and waited < mean then
@@ -319,15 +403,20 @@ if #given > 0 then
     mean = mean + (1 - 0.9 ^ #given) * (gap - mean)
     redis.call('HSET', stats, 'mean', string.format('%.3f', math.max(mean, 0.001)), 'mean_at', whole(now))
   end
+end
+if left_waiting == 0 then
+  redis.call('HDEL', stats, 'last')
+  -- What has rung for others of those that were taken would wake workers for nothing.
+  redis.call('DEL', P .. 'bell')
+elseif #given > 0 then
   redis.call('HSET', stats, 'last', whole(now))
 end
-if left_waiting == 0 then redis.call('HDEL', stats, 'last') end
 return given
 """
 )
-"""ARGV: prefix, worker, most entries, the least urgent class. Gives a list of entries: id, which attempt it is, class,
-milliseconds to its deadline, milliseconds that it has waited, what is asked, body. What nobody wants any more, or is
-too late, is dropped, and its gateway told."""
+"""ARGV: prefix, worker, most entries, below how many of them one of the least urgent class may be taken too. Gives a
+list of entries: id, which attempt it is, class, milliseconds to its deadline, milliseconds that it has waited, what is
+asked, body. What nobody wants any more, or is too late, is dropped, and its gateway told."""
 
 HAS: Final = (
     _COMMON
@@ -352,37 +441,56 @@ POST: Final = (
     + _EVEN_FULL
     + f"""
 local worker = ARGV[2]
-local said = {{}}
+local said, seen, grown, lengths = {{}}, {{}}, {{}}, {{}}
+
+local function look(id)
+  if not seen[id] then seen[id] = redis.call('HMGET', entry(id), 's', 'w', 'x', 'o', 'a', 'u', 'f', 'c', 'p') end
+  return seen[id]
+end
+
+local function length(owner)
+  if not lengths[owner] then lengths[owner] = redis.call('XLEN', P .. 'out:' .. owner) end
+  return lengths[owner]
+end
+
+local function finish(id, e)
+  leave_work(e[8], e[9])
+  forget(id, e[4])
+  seen[id], grown[id] = {{}}, nil
+end
+
 for at = 3, #ARGV, 5 do
   local id, attempt, place, kind, data = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), ARGV[at + 3], ARGV[at + 4]
-  local e = redis.call('HMGET', entry(id), 's', 'w', 'x', 'o', 'a', 'u', 'f', 'c', 'p')
-  local word, posted = 'ok', number(e[7], 0)
+  local e = look(id)
+  local word, posted, unread = 'ok', number(e[7], 0), number(e[6], 0)
   if e[1] ~= 'r' or e[2] ~= worker or e[5] ~= attempt then
     word = 'gone'
   elseif e[3] then
-    leave_work(e[8], e[9])
-    forget(id, e[4])
+    finish(id, e)
     word = 'gone'
   elseif place > posted then
     word = 'full'
-  elseif place == posted and kind == 'd' and number(e[6], 0) > 0 and number(e[6], 0) + #data > {WINDOW_BYTES} then
+  elseif place == posted and kind == 'd' and unread > 0 and unread + #data > {WINDOW_BYTES} then
     redis.call('HSET', entry(id), 'z', 1)
     word = 'full'
-  elseif place == posted and (kind == 'h' or kind == 'd') and redis.call('XLEN', P .. 'out:' .. e[4]) >= {MOST_OUT} then
+  elseif place == posted and (kind == 'h' or kind == 'd') and length(e[4]) >= {MOST_OUT} then
     -- Its gateway reads nothing: more would push out what it has not read.
     redis.call('HSET', entry(id), 'z', 1)
     word = 'full'
   elseif place == posted then
     tell_owner(e[4], id, e[5], kind, data, e[9], posted)
+    lengths[e[4]] = length(e[4]) + 1
     if kind == 'e' or kind == 'f' then
-      leave_work(e[8], e[9])
-      forget(id, e[4])
+      finish(id, e)
     else
-      redis.call('HINCRBY', entry(id), 'f', 1)
-      if kind == 'd' then redis.call('HINCRBY', entry(id), 'u', #data) end
+      e[7], grown[id] = posted + 1, true
+      if kind == 'd' then e[6] = unread + #data end
     end
   end
   said[#said + 1] = word
+end
+for id in pairs(grown) do
+  redis.call('HSET', entry(id), 'f', whole(seen[id][7]), 'u', whole(number(seen[id][6], 0)))
 end
 return said
 """
@@ -505,8 +613,9 @@ local running = 0
 for class = 0, CLASSES - 1 do
   if redis.call('EXISTS', work(class)) == 1 then running = running + redis.call('XLEN', work(class)) end
 end
-return {counts, number(redis.call('HGET', stats, 'bytes'), 0), oldest,
-        whole(mean_gap() * 1000), running, room, workers,
+local mean, bytes = measured()
+return {counts, bytes, oldest,
+        whole(mean * 1000), running, room, workers,
         redis.call('ZCOUNT', P .. 'alive', '(' .. whole(now), '+inf'), redis.call('DEL', P .. 'dropped:' .. owner)}
 """
 )

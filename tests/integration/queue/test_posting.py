@@ -66,7 +66,7 @@ def _put(client: "redis.Redis", entry_id: str) -> None:
 
 
 def _take(client: "redis.Redis", worker: str = "w") -> int:
-    (taken,) = read_taken(_run(client, CALLS.take(worker, most=1, lowest=PriorityClass.BATCH)))
+    (taken,) = read_taken(_run(client, CALLS.take(worker, most=1, spare=1)))
     return taken.attempt
 
 

@@ -58,7 +58,10 @@ async def test_a_request_that_kills_its_workers_is_poison(server: RedisServer, g
     one = gateway.chat(more={"max_tokens": 5})
     for attempt in (1, 2):
         with _simulator(server, "--ttft-ms", "3600000") as victim:
-            await eventually(lambda victim=victim: _running(victim) == 1, what=f"attempt {attempt}")
+            # Its gateway is there all the time, however long workers take to begin.
+            await eventually(
+                lambda victim=victim: gateway.state().workers and _running(victim) == 1, what=f"attempt {attempt}"
+            )
             os.kill(victim.process.pid, signal.SIGKILL)
     with _simulator(server):
         (answer,) = await gateway.done(one)

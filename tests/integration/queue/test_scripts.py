@@ -19,12 +19,15 @@ from capstan_contract.queue.calls import (
     read_state,
 )
 from capstan_contract.queue.names import (
+    BATCH_TURN_MS,
     MOST_GAP_MS,
     MOST_MEAN_AGE_MS,
     MOST_OUT,
+    MOST_TENANTS,
     PASSED_OVER,
     WINDOW_BYTES,
     PriorityClass,
+    bell_key,
     out_key,
     queue_prefix,
     told_key,
@@ -279,10 +282,84 @@ def test_what_was_had_before_the_queue_was_empty_counts_no_more(queue: HeldQueue
 
 
 def test_batches_wait_for_who_takes_them(queue: HeldQueue) -> None:
-    """A worker without spare room takes none of the classes below the one that it names."""
-    queue.ask("batch", priority=PriorityClass.BATCH)
-    assert queue.take("w", 4, lowest=PriorityClass.LOW) == []
-    assert [one.id for one in queue.take("w", 4)] == ["batch"]
+    """A worker takes of class batch no more than is to spare beside what it takes of others."""
+    for number in range(4):
+        queue.ask(f"batch-{number}", priority=PriorityClass.BATCH)
+    assert queue.take("w", 4, spare=0) == []
+    assert [one.id for one in queue.take("w", 4, spare=1)] == ["batch-0"]
+    queue.ask("low", priority=PriorityClass.LOW)
+    assert [one.id for one in queue.take("w", 4, spare=2)] == ["low", "batch-1"]
+
+
+def test_class_batch_moves_without_spare_room(queue: HeldQueue) -> None:
+    """With a queue of others before it that never ends, and workers that are always full, one of it goes in each turn
+    of thirty seconds, and no more."""
+    for number in range(4):
+        queue.ask(f"batch-{number}", priority=PriorityClass.BATCH, ttl_ms=86_400_000)
+    taken = []
+    for second in range(100):
+        for number in range(2):
+            queue.ask(f"high-{second:03}-{number}", priority=PriorityClass.HIGH)
+        taken += [(second, one.id) for one in queue.take("w", spare=0) if one.id.startswith("batch")]
+        queue.now += 1_000
+    assert taken == [(30, "batch-0"), (60, "batch-1"), (90, "batch-2")]
+
+
+def test_class_batch_moves_where_nothing_else_is_queued(queue: HeldQueue) -> None:
+    """Beside direct requests that leave a worker some room, and none to spare, it has its turns as well; a turn begins
+    when the class begins to wait, not before."""
+    queue.now += 10 * BATCH_TURN_MS
+    for number in range(2):
+        queue.ask(f"batch-{number}", priority=PriorityClass.BATCH, ttl_ms=86_400_000)
+    queue.now += BATCH_TURN_MS - 1
+    are_there(queue, "w")
+    assert queue.take("w", spare=0) == []
+    queue.now += 1
+    assert [one.id for one in queue.take("w", 8, spare=0)] == ["batch-0"]
+    queue.run(queue.calls.cancel(["batch-1"]))
+    queue.now += 10 * BATCH_TURN_MS
+    queue.ask("later", priority=PriorityClass.BATCH, ttl_ms=86_400_000)
+    assert queue.take("w", spare=0) == []
+
+
+def test_what_was_taken_rings_for_nobody_else(queue: HeldQueue) -> None:
+    """When nothing waits any more the bell is silent; as long as something does it is not."""
+    for number in range(3):
+        queue.ask(f"e{number}")
+    bell = bell_key(queue.calls.prefix)
+    queue.take("w", 2)
+    assert queue.client.exists(bell)
+    queue.take("w", 2)
+    assert not queue.client.exists(bell)
+    queue.ask("gone")
+    queue.run(queue.calls.cancel(["gone"]))
+    assert queue.take("w", 2) == []
+    assert not queue.client.exists(bell)
+
+
+def test_tenants_of_whom_nothing_waits_are_forgotten(queue: HeldQueue) -> None:
+    """While a class is never empty its tenants do not pile up, and those that wait keep their turns."""
+    for number in range(10):
+        queue.ask(f"steady-{number}", tenant="steady")
+    for number in range(2 * MOST_TENANTS):
+        queue.ask(f"again-{number}", tenant="steady")
+        queue.ask(f"once-{number}", tenant=f"tenant-{number}")
+        assert len(queue.take("w", 2)) == 2
+    known = queue.client.hlen(f"{queue.calls.prefix}finish:{int(PriorityClass.DEFAULT)}")
+    assert known <= MOST_TENANTS + 40
+    queue.ask("last", tenant="steady")
+    queue.ask("new", tenant="another")
+    assert "new" in [one.id for one in queue.take("w", 2)]
+    assert "last" in [one.id for one in queue.take("w", 100)][-1:]
+
+
+def test_tenants_that_all_wait_are_bounded_too(queue: HeldQueue) -> None:
+    """However many tenants are ahead of their turns, not more than ten times as many are remembered."""
+    finish = f"{queue.calls.prefix}finish:{int(PriorityClass.DEFAULT)}"
+    queue.client.hset(finish, mapping={f"tenant-{number}": 1e9 for number in range(10 * MOST_TENANTS)})
+    for number in range(20):
+        queue.ask(f"e{number}", tenant=f"new-{number}")
+    assert queue.client.hlen(finish) <= 10 * MOST_TENANTS
 
 
 @pytest.mark.parametrize("crashed", [False, True])
@@ -523,7 +600,7 @@ def test_a_redis_without_room_lets_go_on_what_is_there(queue: HeldQueue) -> None
         calls.acknowledge([("answered", 4)]),
         calls.cancel(["unwanted"]),
         calls.give_back("w", ["back"], crashed=False),
-        calls.take("v", most=1, lowest=PriorityClass.BATCH),
+        calls.take("v", most=1, spare=1),
         calls.post("w", [Post("answered", 1, 2, Kind.END, b"")]),
         calls.sweep(),
         calls.pass_on(),

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from capstan_contract.queue.calls import Kind, Post, Posted, read_ids, read_posted, read_state
-from capstan_contract.queue.names import MOST_CRASHES, PriorityClass, slot_key
+from capstan_contract.queue.names import BATCH_TURN_MS, MOST_CRASHES, PriorityClass, slot_key
 from support.queue import HeldQueue, ModelQueue, failures
 from support.redis_server import RedisServer, redis_server
 
@@ -74,7 +74,7 @@ class QueueMachine(RuleBasedStateMachine):
             assert word == b"ok"
             self.model.put(
                 entry, priority, tenant, weight, tokens, gateway=gateway, deadline=self.queue.now + ttl,
-                size=len(entry) * tokens,
+                size=len(entry) * tokens, now=self.queue.now,
             )  # fmt: skip
 
     @precondition(lambda self: self.model.entries)
@@ -85,11 +85,11 @@ class QueueMachine(RuleBasedStateMachine):
         assert word == b"known"
         self.model.gateways.add("g")
 
-    @rule(worker=st.sampled_from(WORKERS), most=st.sampled_from([1, 2, 12]), lowest=st.sampled_from(PriorityClass))
-    def take(self, worker: str, most: int, lowest: PriorityClass) -> None:
+    @rule(worker=st.sampled_from(WORKERS), most=st.sampled_from([1, 2, 12]), spare=st.sampled_from([0, 0, 1, 12]))
+    def take(self, worker: str, most: int, spare: int) -> None:
         """A worker gets what the model says, in its order; gateways of what is too late are told."""
-        expected, late = self.model.take(worker, most, lowest, self.queue.now)
-        taken = self.queue.take(worker, most, lowest)
+        expected, late = self.model.take(worker, most, spare, self.queue.now)
+        taken = self.queue.take(worker, most, spare=spare)
         assert [(one.id, one.attempt) for one in taken] == [(one.id, one.attempts) for one in expected]
         assert all(len(one.body) == self.model.entries[one.id].size for one in taken)
         told = [piece for gateway in GATEWAYS for piece in self.queue.pieces(gateway)]
@@ -182,10 +182,12 @@ class QueueMachine(RuleBasedStateMachine):
         mine = {one.id for one in self.model.running(worker) if not one.unwanted}
         assert gone == [one for one in ids if one not in mine]
 
-    @rule(milliseconds=st.sampled_from([1, 500, 2_000]))
+    @rule(milliseconds=st.sampled_from([1, 500, 2_000, BATCH_TURN_MS]))
     def wait(self, milliseconds: int) -> None:
-        """Time passes."""
+        """Time passes, in which gateways say that they are there."""
         self.queue.now += milliseconds
+        for gateway in self.model.gateways:
+            self.queue.run(self.queue.calls.beat(gateway))
 
     @precondition(lambda self: hasattr(self, "queue"))
     @invariant()

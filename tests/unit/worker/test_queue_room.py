@@ -94,6 +94,18 @@ async def test_an_engine_of_unknown_size_is_given_a_few_at_a_time() -> None:
     assert await meter.room(40) == 0
 
 
+async def test_an_engine_of_unknown_size_has_room_to_spare() -> None:
+    """A share of what it is known to have, and may be given, stays free: else an idle one would never work on class
+    batch."""
+    engine = _Engine("http://engine", EngineKind.VLLM)
+    meter = MetricsMeter(engine, EngineKind.VLLM, places=256, careful=True, seconds=0)
+    spare = {}
+    for running in (0, 40, 200):
+        engine.text = _vllm(running)
+        spare[running] = spare_room(await meter.room(running), meter.places, 25)
+    assert spare == {0: FEW - 1, 40: 5, 200: 0}
+
+
 async def test_an_engine_that_tells_nothing() -> None:
     """Where nothing listens there is no room; where metrics are odd or away the number of places counts."""
     engine = _Engine("http://engine", EngineKind.VLLM)

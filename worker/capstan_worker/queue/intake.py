@@ -1,7 +1,8 @@
 """When a worker takes entries, and how many.
 
 Nobody is woken twice for the same: a worker hears the bell only while its engine has room, and passes on what it has
-heard and cannot take. Nothing waits unseen: after each end it takes again, and in any case every SAFETY_SECONDS.
+heard and cannot take. Nothing waits unseen: after each end it takes again, unless it has left nothing and listens, and
+in any case every SAFETY_SECONDS.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from random import Random
 from typing import Final
 
 from capstan_contract.queue.calls import Queue, Taken, read_ids, read_taken
-from capstan_contract.queue.names import PriorityClass, bell_key
+from capstan_contract.queue.names import bell_key
 from capstan_worker.engine.port import Engine
 from capstan_worker.errors import EngineError
 from capstan_worker.queue.link import Link
@@ -66,6 +67,8 @@ class Intake:
         self._open = asyncio.Event()
         """Whether the bell is listened to."""
         self._heard = False
+        self._left_none = False
+        """Whether nothing waited that could not be taken, and the bell tells of more."""
         self._unsure = False
         """Whether a reply was lost that may have brought entries."""
         self._again_at: float | None = None
@@ -78,13 +81,17 @@ class Intake:
         """How many more it would take, when it looked last."""
 
     def wake(self) -> None:
-        """Look again: there may be room."""
-        self._wake.set()
+        """An entry has ended: look again, unless there was room for all that waited."""
+        if self._left_none:
+            self.room = min(self.room + 1, self._meter.places)
+        else:
+            self._wake.set()
 
     def leave(self) -> None:
         """Take nothing more."""
         self._leaving = True
         self.room = 0
+        self._left_none = False
         self._open.clear()
         self._wake.set()
 
@@ -111,6 +118,7 @@ class Intake:
         self._wake.clear()
         self._again_at = None
         heard, self._heard = self._heard, False
+        self._left_none = False
         try:
             spare = await self._take_all()
             # Where room is left for any entry, nothing waits any more.
@@ -120,6 +128,7 @@ class Intake:
             self._wake.set()
             raise
         self._listen(hears=self.room > 0 and not waits)
+        self._left_none = spare > 0 and self._open.is_set()
 
     async def bell_step(self) -> None:
         """Hear the bell, while there is room."""
@@ -133,21 +142,18 @@ class Intake:
         if self._unsure:
             await self._return_unknown()
         self.room = await self._free()
-        while self.room > 0 and await self._take(self.room, PriorityClass.LOW):
+        while self.room > 0 and await self._take():
             pass
-        # Nothing more urgent waits now, or there is no room.
-        while (spare := self._spare()) > 0 and await self._take(spare, PriorityClass.BATCH):
-            pass
-        return spare
+        return self._spare()
 
     def _spare(self) -> int:
         return spare_room(self.room, self._meter.places, self._spare_percent)
 
-    async def _take(self, room: int, lowest: PriorityClass) -> bool:
+    async def _take(self) -> bool:
         """Take some; say whether there may be more."""
-        most = min(room, MOST_TAKEN)
+        most = min(self.room, MOST_TAKEN)
         self._unsure = True
-        taken = read_taken(await self._link.run(self._calls.take(self._name, most=most, lowest=lowest)))
+        taken = read_taken(await self._link.run(self._calls.take(self._name, most=most, spare=self._spare())))
         self._unsure = False
         self.room -= len(taken)
         for one in taken:

@@ -74,12 +74,20 @@ class MetricsMeter:
         self._careful = careful
         self._engine = engine
         self._kind = kind
-        self.places = places
+        self._places = places
         self._seconds = seconds
         self._read_at: float | None = None
         self._load: Load | None = None
         self._mine = 0
         """How many of ours it had when it was read."""
+
+    @property
+    def places(self) -> int:
+        """How many entries it works on at a time at most; of one of which nobody knows that, those that it is known to
+        have, and the few more that it may be given."""
+        if not self._careful or self._load is None:
+            return self._places
+        return min(self._places, self._load.busy + _few_more(self._load))
 
     async def room(self, mine: int) -> int:
         """Ask the engine, unless it was asked just now. There is none in one that does not listen."""
@@ -93,10 +101,10 @@ class MetricsMeter:
                 self._load = None
             self._read_at, self._mine = now, mine
         since = mine - self._mine
-        room = room_for(self.places, mine, load=self._load, since=since)
+        room = room_for(self._places, mine, load=self._load, since=since)
         if not self._careful or self._load is None:
             return room
-        return min(room, max(max(FEW, self._load.busy // 2) - since, 0))
+        return min(room, max(_few_more(self._load) - since, 0))
 
     async def pulse(self) -> float | None:
         """Ask for its metrics; one that does not give them has none."""
@@ -104,6 +112,10 @@ class MetricsMeter:
             return read_pulse((await self._engine.metrics()).decode(errors="replace"))
         except (EngineError, ValueError):
             return None
+
+
+def _few_more(load: Load) -> int:
+    return max(FEW, load.busy // 2)
 
 
 class OwnMeter:

@@ -1,0 +1,101 @@
+"""When a worker asks Redis for entries."""
+
+import asyncio
+from random import Random
+from typing import Any
+
+import pytest
+
+from capstan_contract.queue import scripts
+from capstan_contract.queue.calls import Call, Queue
+from capstan_contract.queue.names import queue_prefix
+from capstan_worker.queue.intake import SAFETY_SECONDS, Intake, Working
+from capstan_worker.queue.load import EngineMeter
+from support.queue_worker import ScriptedEngine
+from support.virtualtime import run_virtually
+
+PLACES = 8
+
+
+class _Link:
+    """A Redis in which so many entries of an urgent class, and so many of class batch, wait."""
+
+    def __init__(self, urgent: int, batch: int) -> None:
+        self.answers = True
+        self.urgent, self.batch = urgent, batch
+        self.takes: list[float] = []
+        """When it was asked for entries."""
+
+    async def run(self, call: Call) -> Any:
+        """Give entries, or how many wait."""
+        if call.script == scripts.RING:
+            return self.urgent + self.batch
+        assert call.script == scripts.TAKE
+        self.takes.append(asyncio.get_running_loop().time())
+        _, _, most, spare = (int(word) if isinstance(word, int) else 0 for word in call.arguments)
+        urgent = min(most, self.urgent)
+        batch = max(min(most - urgent, spare - urgent, self.batch), 0)
+        self.urgent, self.batch = self.urgent - urgent, self.batch - batch
+        return [[b"e", 1, 1, 1000, 0, b"{}", b""]] * urgent + [[b"b", 1, 3, 1000, 0, b"{}", b""]] * batch
+
+    async def hear(self, key: str, seconds: float) -> bytes | None:
+        """Hear nothing."""
+        await asyncio.sleep(seconds)
+        return None
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def _asked_after_an_end(urgent: int, batch: int, *, others: int = 0) -> list[float]:
+    """Let a worker take what there is room for, and an entry end a second later; give when it asked from then on."""
+
+    async def run() -> list[float]:
+        running = 0
+
+        async def start(_: object) -> None:
+            nonlocal running
+            running += 1
+
+        engine, link = ScriptedEngine(places=PLACES, others=others), _Link(urgent, batch)
+        working = Working(
+            start=start, running=lambda: running, laden=lambda: False, hung=lambda: False, has=tuple,
+            is_ready=lambda: None,
+        )  # fmt: skip
+        meter, calls = EngineMeter(engine, places=PLACES), Queue(queue_prefix("default/chat"))
+        intake = Intake(engine, link, meter, calls, "w", working, spare_percent=25, rng=Random(7))  # noqa: S311
+
+        async def repeat(step: Any) -> None:
+            while True:
+                await step()
+
+        tasks = [asyncio.create_task(repeat(step)) for step in (intake.take_step, intake.bell_step)]
+        # Behind the look for room that a full worker takes after a quarter of a second.
+        await asyncio.sleep(1.1)
+        ended, before = asyncio.get_running_loop().time(), len(link.takes)
+        running -= 1
+        intake.wake()
+        await asyncio.sleep(SAFETY_SECONDS + 1.0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return [round(one - ended, 3) for one in link.takes[before:]]
+
+    return run_virtually(run())
+
+
+@pytest.mark.parametrize(
+    ("urgent", "batch", "others"),
+    [(PLACES, 0, 0), (PLACES + 3, 0, 0), (0, PLACES, 0), (PLACES - 3, 5, 0), (1, 1, PLACES - 3)],
+)
+def test_room_that_an_end_makes_is_used_at_once(urgent: int, batch: int, others: int) -> None:
+    """Where a worker had no room for any entry, also of class batch, it asks as soon as one of its own has ended."""
+    assert _asked_after_an_end(urgent, batch, others=others)[0] == 0.0
+
+
+@pytest.mark.parametrize(("urgent", "batch"), [(0, 0), (1, 0), (2, 3)])
+def test_a_worker_that_has_left_nothing_waits_for_the_bell(urgent: int, batch: int) -> None:
+    """Where it had room to spare for more than there was, an end tells nothing new: it asks again for safety alone."""
+    asked = _asked_after_an_end(urgent, batch)
+    assert asked
+    assert asked[0] > 0.25
