@@ -1,16 +1,18 @@
 """The files of tenants: what is known of them in Redis, and their bytes as objects."""
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from capstan_gateway.batches.names import TENANTS, Names, is_file_id, new_file_id
-from capstan_gateway.batches.objects import PART_BYTES, Objects
+from capstan_gateway.batches.objects import PART_BYTES, FilesDown, Objects
 from capstan_gateway.batches.records import FileRecord
 from capstan_gateway.batches.scripts import DROP_FIELD, DROP_FILE, PUT_FILE, SET_FIELD
 from capstan_gateway.stores.port import KeyStore
 
+log = logging.getLogger(__name__)
 UPLOAD_SECONDS: Final = 3600
 """How long an upload may take; what one that broke off has left is then deleted."""
 LEAST_SECONDS: Final = 3600
@@ -22,6 +24,10 @@ _TENANT_SECONDS: Final = 86400
 
 class TooManyFiles(Exception):
     """The tenant has as many files, or bytes of them, as it may."""
+
+
+class UploadOver(Exception):
+    """An upload took longer than UPLOAD_SECONDS: what there was of it is deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +81,22 @@ class Files:
         return sorted(filter(self._is_there, found), key=lambda one: (-one.created_at, one.id))
 
     async def delete(self, names: Names, file_id: str) -> bool:
-        """Forget a file; False where there is none."""
-        if await self.find(names, file_id) is None:
+        """Delete a file; False where there is none. Where its objects cannot be had now, `sweep` deletes them."""
+        record = await self.find(names, file_id)
+        if record is None:
             return False
-        gone = await self._store.run_script(DROP_FILE, (names.files, names.sizes), (file_id,))
+        # From here on nobody finds it but `sweep`, to which it is an upload that broke off long ago.
+        await self._put(names, replace(record, ready=False, created_at=0), size=0, bounded=False)
+        try:
+            await self._clear(names, file_id)
+        except FilesDown:
+            log.warning("the bytes of a deleted file are still there, and are deleted later")
+        return True
+
+    async def _clear(self, names: Names, file_id: str) -> None:
+        # The objects first: what is not deleted now is found again.
         await self.objects.delete(names.folder(file_id))
-        return gone > 0
+        await self._store.run_script(DROP_FILE, (names.files, names.sizes), (file_id,))
 
     async def read(self, names: Names, record: FileRecord) -> AsyncGenerator[bytes, None]:
         """Give the bytes of a file, one object after the other."""
@@ -88,32 +104,46 @@ class Files:
             yield await self.objects.get(f"{names.folder(record.id)}/{part}")
 
     async def sweep(self) -> None:
-        """Delete the files whose time is over, and what uploads that broke off have left."""
-        now = self._wall()
+        """Delete the files whose time is over, and what uploads that broke off have left.
+
+        Raises FilesDown behind all others where the objects of some could not be deleted.
+        """
+        now, failure = self._wall(), None
         for field, touched in (await self._store.read_all(TENANTS)).items():
             names = Names(field.decode())
             found = await self._store.read_all(names.files)
-            for file_id, written in found.items():
+            for written in found.values():
                 record = FileRecord.read(written)
-                until = record.expires_at if record.ready else record.created_at + UPLOAD_SECONDS
-                if until <= now:
-                    # The objects first: what is not deleted now is found again.
-                    await self.objects.delete(names.folder(record.id))
-                    await self._store.run_script(DROP_FILE, (names.files, names.sizes), (file_id,))
+                if record.expires_at <= now if record.ready else self.is_over(record):
+                    try:
+                        await self._clear(names, record.id)
+                    except FilesDown as error:
+                        failure = error
             if not found and int(touched) + _TENANT_SECONDS < now:
                 await self._store.run_script(DROP_FIELD, (TENANTS,), (field, touched))
+        if failure is not None:
+            raise failure
 
-    async def _put(self, names: Names, record: FileRecord, *, size: int, bounded: bool) -> None:
+    async def _put(self, names: Names, record: FileRecord, *, size: int, bounded: bool, again: bool = False) -> None:
         # First of all the tenant is known: whatever breaks off from here on is found by `sweep`.
         await self._store.run_script(SET_FIELD, (TENANTS,), (names.tag, int(self._wall()), 0))
         done = await self._store.run_script(
             PUT_FILE, (names.files, names.sizes),
-            (record.id, record.written(), size, self.bounds.files if bounded else -1, self.bounds.files_bytes),
+            (
+                record.id, record.written(), size, self.bounds.files if bounded else -1, self.bounds.files_bytes,
+                int(again),
+            ),
         )  # fmt: skip
         if done == -1:
             raise TooManyFiles(f"there are {self.bounds.files} files already, the most that are kept")
         if done == -2:
             raise TooManyFiles(f"all files together may be {self.bounds.files_bytes} bytes")
+        if done == -3:
+            raise UploadOver
+
+    def is_over(self, record: FileRecord) -> bool:
+        """Whether an upload has had all its time."""
+        return record.created_at + UPLOAD_SECONDS <= self._wall()
 
     def _is_there(self, record: FileRecord) -> bool:
         return record.ready and record.expires_at > self._wall()
@@ -140,16 +170,21 @@ class Upload:
             del self._piece[:PART_BYTES]
 
     async def finish(self, *, seconds: int | None = None) -> FileRecord:
-        """It is complete: from now on there is a file, for so many seconds if that is said. Raises TooManyFiles."""
+        """It is complete: from now on there is a file, for so many seconds if that is said.
+
+        Raises TooManyFiles and UploadOver.
+        """
         if self._piece:
             await self._put(bytes(self._piece))
             self._piece.clear()
         record = self._record
+        if self._files.is_over(record):
+            raise UploadOver
         record = replace(
             record, size=self.size, parts=tuple(self._parts), ready=True,
             expires_at=record.expires_at if seconds is None else min(record.created_at + seconds, record.expires_at),
         )  # fmt: skip
-        await self._files._put(self._names, record, size=self.size, bounded=True)
+        await self._files._put(self._names, record, size=self.size, bounded=True, again=True)
         return record
 
     async def abort(self) -> None:

@@ -5,6 +5,7 @@ from typing import Protocol
 from capstan_gateway.batches.records import BatchSpec
 from capstan_gateway.batches.results import Answer
 from capstan_gateway.identity.principal import Principal
+from capstan_gateway.memory import Share
 
 
 class Asks(Protocol):
@@ -27,6 +28,10 @@ class Asks(Protocol):
         """Whether a model has room to spare, of which batches have so many requests running here."""
         ...
 
-    async def ask(self, url: str, body: bytes, principal: Principal) -> Answer:
-        """Give the answer to one request; cut off when it is cancelled."""
+    async def ask(self, url: str, body: bytes, principal: Principal, share: Share | None = None) -> Answer:
+        """Give the answer to one request; cut off when it is cancelled.
+
+        What it holds of the process' memory budget is in the `share` that is given, for whoever keeps the answer to
+        release.
+        """
         ...

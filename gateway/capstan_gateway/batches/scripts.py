@@ -20,6 +20,7 @@ if held ~= ARGV[1] then return -1 end
 PUT_FILE: Final = """
 local id, record, size, most, most_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local before = redis.call('HGET', KEYS[2], id)
+if ARGV[6] == '1' and not before then return -3 end
 local sum = tonumber(redis.call('HGET', KEYS[2], '') or '0') - tonumber(before or '0')
 if most >= 0 then
   if not before and redis.call('HLEN', KEYS[1]) >= most then return -1 end
@@ -30,14 +31,15 @@ redis.call('HSET', KEYS[2], id, size, '', sum + size)
 return 1
 """
 """KEYS: the tenant's files, their sizes. ARGV: id, what is known of it, bytes, most files, most bytes; most files below
-0: whatever there is. -1: too many files; -2: too many bytes. One that is there is replaced."""
+0: whatever there is; 1: it must be there. -1: too many files; -2: too many bytes; -3: it is not there. One that is
+there is replaced."""
 
 DROP_FILE: Final = """
 local size = redis.call('HGET', KEYS[2], ARGV[1])
 local gone = redis.call('HDEL', KEYS[1], ARGV[1])
 if size then
   redis.call('HDEL', KEYS[2], ARGV[1])
-  redis.call('HINCRBY', KEYS[2], '', -tonumber(size))
+  redis.call('HSET', KEYS[2], '', tonumber(redis.call('HGET', KEYS[2], '') or '0') - tonumber(size))
 end
 return gone
 """
@@ -154,6 +156,16 @@ return 1
 """
 """KEYS: the batch, its answers. ARGV: token, field, line, which count grows, milliseconds to live, the field that
 it would have in the other file. 0: the line has an answer, in this file or in that one."""
+
+KEEP: Final = f"""
+{_MINE}
+if redis.call('HEXISTS', KEYS[2], ARGV[6]) == 1 or redis.call('HEXISTS', KEYS[2], ARGV[7]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], 'done', ARGV[2], 'output', ARGV[3], 'error', ARGV[4], 'taken', 0)
+redis.call('HINCRBY', KEYS[1], ARGV[5], 1)
+return 1
+"""
+"""KEYS: as above. ARGV: token, the lines done, the objects of both files, which count grows, the fields that the line
+may have. 0: it has an answer."""
 
 FLUSH: Final = f"""
 {_MINE}

@@ -15,6 +15,7 @@ from capstan_gateway.batches.scripts import (
     CREATE,
     DROP_FIELD,
     FLUSH,
+    KEEP,
     MOVE,
     RECORD,
     RELEASE,
@@ -33,6 +34,9 @@ ORPHAN_SECONDS: Final = 300
 """How long after it came into the list of all there may be no batch yet: whoever makes one may stand still between."""
 _CLEAR: Final = 500
 """Fields that one call names."""
+
+
+_COUNTS: Final = {OUTPUT: "completed", ERROR: "failed"}
 
 
 class TooManyBatches(Exception):
@@ -193,11 +197,15 @@ class Batches:
 
     async def record(self, lease: Lease, number: int, kind: str, line: bytes) -> bool:
         """Keep the answer to a line; False where there is one."""
-        count = "completed" if kind == OUTPUT else "failed"
         kept = (WINDOW_SECONDS + _SLACK_SECONDS) * 1000
-        other = result_field(number, ERROR if kind == OUTPUT else OUTPUT)
-        arguments = (lease.token, result_field(number, kind), line, count, kept, other)
+        field, other = _fields(number, kind)
+        arguments = (lease.token, field, line, _COUNTS[kind], kept, other)
         return self._mine(await self._store.run_script(RECORD, lease.keys, arguments)) > 0
+
+    async def keep(self, lease: Lease, number: int, kind: str, *, done: bytes, output: Parts, error: Parts) -> bool:
+        """Take note that the answer to a line is in the objects; False where it has one."""
+        arguments = (lease.token, done, output.written(), error.written(), _COUNTS[kind], *_fields(number, kind))
+        return self._mine(await self._store.run_script(KEEP, lease.keys, arguments)) > 0
 
     async def results(self, lease: Lease) -> dict[bytes, bytes]:
         """Give the answers that are in no object yet."""
@@ -219,3 +227,8 @@ class Batches:
         if reply < 0:
             raise LeaseLost
         return reply
+
+
+def _fields(number: int, kind: str) -> tuple[str, str]:
+    """Give the field that a line's answer has, and the one that it would have in the other file."""
+    return result_field(number, kind), result_field(number, ERROR if kind == OUTPUT else OUTPUT)

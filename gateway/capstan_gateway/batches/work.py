@@ -195,7 +195,7 @@ class Work:
                     share = self._means.budget.share()
                     while not self._has_room(share, len(request.body), alone=not tasks) and not self._stop.is_set():
                         tasks = await _some(tasks, stopping, seconds=WAIT_SECONDS)
-                    task = asyncio.create_task(self._line(batch, outputs, number, request))
+                    task = asyncio.create_task(self._line(batch, outputs, number, request, share))
                     task.add_done_callback(partial(_release, share))
                     tasks.add(task)
                     while len(tasks) >= self._means.concurrency and not self._stop.is_set():
@@ -224,9 +224,11 @@ class Work:
             return True
         return alone and (share.grow(size) or not share.ever_fits(size))
 
-    async def _line(self, batch: BatchRecord, outputs: Outputs, number: int, request: LineRequest) -> None:
+    async def _line(
+        self, batch: BatchRecord, outputs: Outputs, number: int, request: LineRequest, share: Share
+    ) -> None:
         try:
-            answer = await self._answer(batch, request)
+            answer = await self._answer(batch, request, share)
             if answer is None:
                 return
             kind, line = line_of_answer(new_line_id(), request.custom_id, answer)
@@ -235,10 +237,11 @@ class Work:
         finally:
             self._rest()
 
-    async def _answer(self, batch: BatchRecord, request: LineRequest) -> Answer | None:
+    async def _answer(self, batch: BatchRecord, request: LineRequest, share: Share) -> Answer | None:
         """Ask one line as often as it takes; None when the batch ends. Whoever has the answer is among `_asking`."""
         means, spec, loop = self._means, batch.spec, asyncio.get_running_loop()
         failures = waits = 0
+        before = share.held
         while not self._stop.is_set():
             if (pause := self._resume_at - loop.time()) > 0:
                 await asyncio.sleep(pause)
@@ -254,13 +257,14 @@ class Work:
                     continue
                 self._asking.add(asyncio.current_task())
                 self._idle_since = None
-                answer = await means.asks.ask(request.url, request.body, principal)
+                answer = await means.asks.ask(request.url, request.body, principal, share)
             waited = answer.status in (429, 503)
             failures, waits = failures + (not waited), waits + waited
             left = spec.expires_at - means.batches.wall()
             retry = retry_of(answer, failures=failures, waits=waits, left_seconds=left)
             if retry is None:
                 return answer
+            share.shrink_to(before)
             self._rest()
             means.count_line("waited" if waited else "retried")
             if retry.all_wait:
@@ -283,6 +287,7 @@ class Work:
         if finalizes and not await means.batches.move(self.lease, Status.FINALIZING):
             end = CANCELLED
         if end is not None and end.rest:
+            await outputs.settle()
             async with aclosing(self._source(batch).requests()) as lines:
                 async for number, request in lines:
                     if number not in outputs.done:

@@ -18,7 +18,7 @@ from capstan_gateway.identity.principal import Principal
 from capstan_gateway.inference.handler import InferenceHandler
 from capstan_gateway.memory import MemoryBudget, Share
 from capstan_gateway.pipeline.watch import InFlight
-from capstan_gateway.serving.exchange import Exchange
+from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
 from capstan_gateway.serving.wire import ClientWire
 
 JSON: Final[Header] = (b"content-type", b"application/json")
@@ -30,15 +30,15 @@ _NO_ANSWER: Final = (
 class _Nobody:
     """The connection of a request that has none."""
 
-    def __init__(self, budget: MemoryBudget) -> None:
-        self._budget = budget
+    def __init__(self, share: Share) -> None:
+        self._share = share
         self.wire = ClientWire(
             asyncio.get_running_loop(), write_seconds=30.0, on_deadline=lambda: None, on_stalled=lambda: None
         )
         self.date_line: Callable[[], bytes] = lambda: b""
 
     def share(self) -> Share:
-        return self._budget.share()
+        return self._share
 
     def resume_reading(self) -> None:
         return
@@ -61,8 +61,8 @@ class InsideExchange(Exchange):
 
     __slots__ = ("answer",)
 
-    def __init__(self, target: bytes, body: bytes, budget: MemoryBudget) -> None:
-        nobody = _Nobody(budget)
+    def __init__(self, target: bytes, body: bytes, share: Share) -> None:
+        nobody = _Nobody(share)
         super().__init__(nobody, nobody.wire, b"POST", target, [JSON], len(body), True, False, False)
         self.answer: Answer | None = None
         self.on_body(body)
@@ -72,6 +72,9 @@ class InsideExchange(Exchange):
         """Take the answer."""
         self.started = self.complete = True
         self.on_gone = None
+        if len(body) > HIGH_WATER:
+            # It is kept behind the end of whom it was held for. Where there is no room it is there all the same.
+            self.memory.grow(len(body))
         self.answer = Answer(status, _headers(lines), body)
 
     def start(self, status: int, lines: bytes, first: bytes, *, last: bool = False) -> None:  # noqa: ARG002
@@ -136,10 +139,14 @@ class InsideAsks:
         )
         return max(asked, sum(state.in_flight for state in states)) < self._spare * max(len(states), 1)
 
-    async def ask(self, url: str, body: bytes, principal: Principal) -> Answer:
-        """Give the answer to one request."""
+    async def ask(self, url: str, body: bytes, principal: Principal, share: Share | None = None) -> Answer:
+        """Give the answer to one request.
+
+        What it holds of the budget is in the `share` that is given, for whoever keeps the answer to release.
+        """
         target = url.encode()
-        exchange = InsideExchange(target, body, self._budget)
+        own = self._budget.share()
+        exchange = InsideExchange(target, body, own if share is None else share)
         serving = asyncio.ensure_future(self._serve(self._handlers[target], exchange, principal))
         exchange.task = cast("asyncio.Task[object]", serving)
         try:
@@ -150,8 +157,7 @@ class InsideAsks:
             await asyncio.gather(serving, return_exceptions=True)
             raise
         finally:
-            if exchange.held is not None:
-                exchange.held.release()
+            own.release()
         return exchange.answer or Answer(500, (JSON,), _NO_ANSWER)
 
     @staticmethod

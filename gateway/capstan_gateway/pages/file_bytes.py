@@ -4,17 +4,25 @@ POST /v1/files                a form with `purpose` and `file`
 GET  /v1/files/{id}/content   the bytes of a file
 """
 
+import logging
 from collections.abc import Awaitable
 from typing import Any, Final
 
 import orjson
 
 from capstan_contract.names import REQUEST_ID_HEADER
-from capstan_gateway.batches.files import Files, TooManyFiles, Upload
+from capstan_gateway.batches.files import UPLOAD_SECONDS, Files, TooManyFiles, Upload, UploadOver
 from capstan_gateway.batches.names import Names
 from capstan_gateway.batches.objects import PART_BYTES, FilesDown
 from capstan_gateway.batches.records import BATCH_INPUT, FileRecord
-from capstan_gateway.errors import ClientGone, GatewayError, InvalidRequest, RequestTooLarge, StoreUnavailable
+from capstan_gateway.errors import (
+    ClientGone,
+    GatewayError,
+    InvalidRequest,
+    RequestTimeout,
+    RequestTooLarge,
+    StoreUnavailable,
+)
 from capstan_gateway.headers import find_header, header_lines
 from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.pages.expiry import FilesOff, read_expiry
@@ -26,6 +34,7 @@ from capstan_gateway.serving.request_ids import RequestIds
 from capstan_gateway.serving.service import path_of
 from capstan_gateway.stores.port import StoreDown
 
+log = logging.getLogger(__name__)
 PATH: Final = b"/v1/files"
 _CONTENT: Final = b"/content"
 _FORM_BYTES: Final = 64 * 1024
@@ -62,7 +71,9 @@ class FilePages:
             await serve(exchange, self._files, Names.of(who.tenant), request_id)
         except ClientGone:
             return
-        except (StoreDown, FilesDown):
+        except (StoreDown, FilesDown) as error:
+            if isinstance(error, FilesDown):
+                log.warning("the place for files cannot be had", extra={"failure": str(error)})
             if exchange.started:
                 exchange.abandon()
             else:
@@ -141,6 +152,8 @@ async def _finish(form: Form, upload: Upload | None) -> FileRecord:
         return await upload.finish(seconds=seconds)
     except TooManyFiles as error:
         raise _too_many(error) from None
+    except UploadOver:
+        raise RequestTimeout(f"the upload took longer than {UPLOAD_SECONDS} s") from None
 
 
 async def _abort(upload: Upload) -> None:

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request
 
 from capstan_gateway.batches.files import Files
 from capstan_gateway.batches.names import Names
-from capstan_gateway.batches.objects import FilesDown
 from capstan_gateway.errors import InvalidRequest, StoreUnavailable
 from capstan_gateway.pages.expiry import FilesOff
 from capstan_gateway.pages.file_bytes import no_such_file
@@ -57,7 +56,7 @@ def file_routes(files: Files | None) -> APIRouter:
         """Delete a file."""
         try:
             gone = await needed().delete(Names.of(principal_of(request).tenant), file_id)
-        except (StoreDown, FilesDown) as error:
+        except StoreDown as error:
             raise StoreUnavailable("files") from error
         if not gone:
             raise no_such_file(file_id)

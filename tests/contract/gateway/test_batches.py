@@ -258,6 +258,19 @@ async def test_bounds_of_a_tenant(tmp_path: Path, server: RedisServer, upstream:
         await client.files.create(file=("a", b"x"), purpose="batch")
 
 
+async def test_a_place_for_files_that_cannot_be_had(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing can be written, clients are told to come again, and the log says what is wrong."""
+    (tmp_path / "in-the-way").write_text("")
+    place = {"files_url": f"file://{tmp_path}/in-the-way/below"}
+    async with gateway_on(tmp_path, server, upstream, **place) as gateway, gateway.client() as client:
+        with pytest.raises(openai.InternalServerError) as raised:
+            await client.files.create(file=("a", b"{}\n"), purpose="batch")
+    assert raised.value.status_code == 503
+    assert "the place for files cannot be had" in caplog.text
+
+
 async def test_without_a_place_for_files_there_are_none(tmp_path: Path, upstream: FakeUpstream) -> None:
     """Where it is not turned on, the routes say so, and the SDK does not try again."""
     async with (

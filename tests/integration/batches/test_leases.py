@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -9,13 +10,13 @@ from typing import Any, NamedTuple
 import orjson
 import pytest
 
-from capstan_gateway.batches.files import FileBounds, Files, TooManyFiles
+from capstan_gateway.batches.files import UPLOAD_SECONDS, FileBounds, Files, TooManyFiles, UploadOver
 from capstan_gateway.batches.names import Names, new_batch_id, new_file_id
-from capstan_gateway.batches.objects import Objects
+from capstan_gateway.batches.objects import PART_BYTES, FilesDown, ObjectGone, Objects
 from capstan_gateway.batches.outputs import Outputs
 from capstan_gateway.batches.records import WINDOW_SECONDS, BatchSpec, FileRecord
 from capstan_gateway.batches.results import ERROR, OUTPUT
-from capstan_gateway.batches.scripts import CREATE
+from capstan_gateway.batches.scripts import CREATE, DROP_FILE
 from capstan_gateway.batches.state import ORPHAN_SECONDS, Batches, Lease, LeaseLost, TooManyBatches
 from capstan_gateway.batches.status import Status
 from capstan_gateway.identity.principal import Principal
@@ -204,6 +205,30 @@ async def test_a_line_that_was_cut_off_has_one_answer(room: Room) -> None:
     assert (batch.completed, batch.failed) == (1, 2)
 
 
+async def test_a_large_answer_is_never_in_redis(room: Room) -> None:
+    """An answer of many MiB goes into objects of a few MiB at once; the line is done by that, once, for others too."""
+    lease = await begun(room)
+    outputs = Outputs(lease, room.batches, room.files, await room.batches.read(lease))
+    large = b"x" * (2 * PART_BYTES + 7) + b"\n"
+    await outputs.put(1, OUTPUT, b"one\n")
+    assert await outputs.put(2, OUTPUT, large)
+    assert list(await room.batches.results(lease)) == [b"1o"]
+    assert not await outputs.put(2, ERROR, b"again\n")
+    assert not await outputs.put(2, ERROR, large)
+    assert not await outputs.put(1, ERROR, large)
+    second = Outputs(lease, room.batches, room.files, await room.batches.read(lease))
+    await second.load()
+    assert [number for number in range(4) if number in second.done] == [1, 2]
+    assert await second.close() == {"gives_output": 1}
+    batch = await room.batches.read(lease)
+    assert (batch.completed, batch.failed) == (2, 0)
+    assert await content(room, batch.spec.output_file_id) == large + b"one\n"
+    record = await room.files.find(NAMES, batch.spec.output_file_id)
+    assert record is not None
+    for part in record.parts:
+        assert len(await room.files.objects.get(f"{NAMES.folder(record.id)}/{part}")) <= PART_BYTES
+
+
 async def test_batches_are_bounded(room: Room) -> None:
     """There are so many of a tenant: what is over makes room, the oldest first, and what is not never does."""
     specs = [spec(created_at=number) for number in range(3)]
@@ -297,6 +322,60 @@ async def test_files_are_bounded_and_swept(room: Room, tmp_path: Path) -> None:
     assert await room.files.all(NAMES) == []
     assert await room.store.read(NAMES.sizes, ("",)) == [b"0"]
     assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
+
+
+async def test_what_cannot_be_deleted_now_is_deleted_later(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is deleted while its objects cannot be had is gone for all, gives its room, and is swept away; one
+    folder that cannot be deleted holds up no other one."""
+    files = []
+    for _ in range(2):
+        upload = await room.files.begin(NAMES, filename="a", purpose="batch", size=100)
+        await upload.write(b"x" * 100)
+        files.append(await upload.finish())
+    real, down = room.files.objects.delete, {NAMES.folder(one.id) for one in files}
+
+    async def delete(folder: str) -> None:
+        if folder in down:
+            raise FilesDown("away")
+        await real(folder)
+
+    monkeypatch.setattr(room.files.objects, "delete", delete)
+    for one in files:
+        assert await room.files.delete(NAMES, one.id)
+        assert not await room.files.delete(NAMES, one.id)
+        assert await room.files.objects.get(f"{NAMES.folder(one.id)}/{one.parts[0]}")
+    assert await room.files.all(NAMES) == []
+    assert await room.store.read(NAMES.sizes, ("",)) == [b"0"]
+    # Whichever of both is looked at first.
+    for gone, left in (files, files[::-1]):
+        for one in files:
+            await room.files._put(NAMES, replace(one, ready=False, created_at=0), size=0, bounded=False)
+        await room.files.objects.put(f"{NAMES.folder(gone.id)}/000000", b"x")
+        down.clear()
+        down.add(NAMES.folder(left.id))
+        with pytest.raises(FilesDown):
+            await room.files.sweep()
+        with pytest.raises(ObjectGone):
+            await room.files.objects.get(f"{NAMES.folder(gone.id)}/000000")
+    down.clear()
+    await room.files.sweep()
+    assert await room.store.read_all(NAMES.files) == {}
+
+
+async def test_an_upload_has_its_time(room: Room) -> None:
+    """An upload that takes longer than it may is refused at its end, whether or not it was swept away by then."""
+    for swept in (False, True):
+        upload = await room.files.begin(NAMES, filename="a", purpose="batch", size=9)
+        await upload.write(b"x")
+        if swept:
+            await room.store.run_script(DROP_FILE, (NAMES.files, NAMES.sizes), (upload._record.id,))
+        else:
+            at = room.files._wall() + UPLOAD_SECONDS
+            room.files._wall = lambda at=at: at
+        with pytest.raises(UploadOver):
+            await upload.finish()
+        await upload.abort()
+    assert await room.store.read_all(NAMES.files) == {}
 
 
 async def test_without_redis_nothing_is_known(tmp_path: Path) -> None:
