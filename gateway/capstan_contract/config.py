@@ -364,6 +364,17 @@ class LoraAdapter(Document):
     upstreamName: str
 
 
+class StartFailure(Document):
+    """Why no replica of a model comes up: nothing that waits for one would be answered."""
+
+    reason: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9]{0,63}$")
+    """For programs, such as ImagePullFailed."""
+    message: str = Field(max_length=256)
+    """For the clients of the model: it names no object of the cluster, and no node."""
+    since: int = Field(default=0, ge=0)
+    """Unix seconds since when none has come up."""
+
+
 class ModelEntry(Entry):
     """One LLMModel as the gateway sees it."""
 
@@ -414,6 +425,8 @@ class ModelEntry(Entry):
     """Whether the gateway's own `auto` may choose it. Readers from before the field choose among all."""
     queue: ModelQueue | None = Field(default=None, exclude_if=is_none)
     """None: there is no worker that takes from a queue. Readers from before the field dispatch directly."""
+    startFailure: StartFailure | None = Field(default=None, exclude_if=is_none)
+    """Why requests are not to wait for a replica. None: one may come up. Readers from before the field wait."""
     fallbacks: tuple[str, ...] = ()
     """Served names to try, in order, when this model cannot answer."""
     timeouts: Timeouts = Timeouts()

@@ -13,7 +13,7 @@
     │   └── VersionNotSupported 505
     ├── Unauthenticated       401   send a credential that is valid
     ├── ModelNotFound         404   use a model that exists
-    ├── ModelNotReady         503   try again later: the model has no ready endpoint
+    ├── ModelNotReady         503   try again later: the model has no ready endpoint, or none that comes up
     ├── Overloaded            503   try again in a second: this gateway is full
     ├── ShuttingDown          503   try again: another replica answers
     ├── StoreUnavailable      503   try again: what is stored cannot be read now

@@ -199,6 +199,7 @@ class Runtime:
             adopter=self.adopter,
             prompts=self.prompts,
             autoscaler=self.autoscaler,
+            wake_config=self.wake_config,
         )
         self.resync = Resync(
             interval=settings.resync_seconds,

@@ -82,6 +82,7 @@ EXCLUDED_MODEL_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         "auto": "whether it is chosen",
         "fallbacks": "answers of others are not kept under its name",
         "queue": "which way it comes to the engine",
+        "startFailure": "whether it is worth waiting",
         "timeouts": "how long it may take; what is cut off is not kept",
     }
 )

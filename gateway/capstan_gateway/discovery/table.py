@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from capstan_contract.config import Backend, ExternalBackend, ModelEntry, ServiceBackend, StaticBackend
+from capstan_contract.config import Backend, ExternalBackend, ModelEntry, ServiceBackend, StartFailure, StaticBackend
 from capstan_contract.names import WORKER_PORT
 from capstan_gateway.discovery.slices import Address, ServicePort
 from capstan_gateway.routing.endpoints import EndpointSet
@@ -22,6 +22,7 @@ class _Plan:
     """Without a Service: the endpoints that the backend names itself."""
     kv_events: bool
     """Whether the workers of a Service's pods tell which blocks of prompts their engines hold."""
+    start_failure: StartFailure | None
 
 
 class Draft:
@@ -80,9 +81,9 @@ class EndpointTable:
         if found is None or self._identities[entry.id] != identity:
             found = self._make_set()
         if isinstance(backend, ServiceBackend):
-            return _Plan(found, identity, service_port(backend), (), entry.kvEvents)
+            return _Plan(found, identity, service_port(backend), (), entry.kvEvents, entry.startFailure)
         fixed = fixed_endpoints(entry.id, backend, region=self._region, kv_events=entry.kvEvents)
-        return _Plan(found, identity, None, tuple(fixed), False)
+        return _Plan(found, identity, None, tuple(fixed), False, entry.startFailure)
 
     def adopt(self, plans: Mapping[str, _Plan], model_ids: Set[str]) -> None:
         """Let models have what was planned, and forget every model that is not one of these.
@@ -110,6 +111,7 @@ class EndpointTable:
             if plan.kv_events:
                 self._kv_events.add(model_id)
             plan.endpoints.replace(self._endpoints(model_id, self._discovered(plan.service)))
+        plan.endpoints.tell_start(plan.start_failure)
         if former is not None and former is not plan.endpoints:
             former.replace(())
 

@@ -245,6 +245,8 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
         if ask.may_wait and (adapter is None or adapter.billed):
             most, first_token = deps.endpoint_wait_seconds, model.timeouts.firstTokenSeconds
             call.wait_seconds = most if most < first_token else first_token
+            if ask.principal.batch:
+                call.patient = True
         if model.queue is not None and (adapter is None or adapter.billed):
             call.queueing = queueing_of(deps, model, ask, repeatable=call.repeatable)
     if request.stream:

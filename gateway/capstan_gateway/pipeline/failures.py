@@ -1,10 +1,13 @@
 """The one place where what went wrong becomes what the client is told."""
 
 import logging
+from typing import Final
 
+from capstan_contract.config import StartFailure
 from capstan_gateway.errors import OUT_OF_TIME, GatewayError, ModelNotReady, Overloaded, UpstreamFailed, UpstreamTimeout
 from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.routing.unroutable import (
+    CannotStart,
     KeyMissing,
     NoCredential,
     NoEndpoint,
@@ -20,6 +23,9 @@ from capstan_gateway.upstream.errors import (
     NoMemory,
     UpstreamError,
 )
+
+START_FAILED: Final = "model_start_failed"
+"""The code where no replica of the model comes up."""
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +65,16 @@ def _of_routing(error: RoutingError) -> GatewayError:
         return GatewayError(message, status=429, type="requests", code=code, headers=headers)
     if isinstance(error, NoCredential):
         return UpstreamFailed(_NO_KEY)
+    if isinstance(error, CannotStart):
+        return ModelNotReady(no_start(error.failure), code=START_FAILED, headers=headers)
     if isinstance(error, NoEndpoint):
         return ModelNotReady("the model has no ready endpoint; try again later", headers=headers)
     return Overloaded("the request could not be given to the model", headers=headers)
+
+
+def no_start(failure: StartFailure) -> str:
+    """Say for clients that a model does not come up, and why."""
+    return f"the model does not come up: {failure.message} ({failure.reason}); it is tried again all the time"
 
 
 def _of_upstream(error: UpstreamError) -> GatewayError:

@@ -10,10 +10,11 @@ from capstan_gateway.errors import GatewayError, ModelNotReady, UpstreamFailed
 from capstan_gateway.headers import retry_after_headers
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.failures import START_FAILED, no_start
 from capstan_gateway.pipeline.layers import AnswerFunction, compose
 from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.route import Routed, is_usable, rank, takers
-from capstan_gateway.routing.unroutable import NoEndpoint, RoutingError
+from capstan_gateway.routing.unroutable import CannotStart, NoEndpoint, RoutingError
 from capstan_gateway.routing.verdicts import Elsewhere, another_model, cannot_take
 from capstan_gateway.selection.plan import CascadePlan, RouterPlan
 from capstan_gateway.upstream.errors import UpstreamError
@@ -54,7 +55,10 @@ async def first_answer(deps: Deps, asked: ServedModel, ask: Ask) -> Reply:
         if routed is None:
             raise
         message = f"no model can answer: {routed.explanation}, 0 of them are ready"
-        raise ModelNotReady(message, headers=retry_after_headers(error.retry_after)) from error
+        headers = retry_after_headers(error.retry_after)
+        if isinstance(error, CannotStart):
+            raise ModelNotReady(f"{message}; {no_start(error.failure)}", code=START_FAILED, headers=headers) from error
+        raise ModelNotReady(message, headers=headers) from error
     if routed is not None:
         _note(ask, deps, asked, routed)
     return reply
@@ -78,7 +82,10 @@ def _with_fallbacks(ask: Ask, deps: Deps, asked: ServedModel, first: Sequence[Se
         if members is None or members:
             found[model] = Candidate(model, members=members)
     candidates = list(found.values())
-    there = [one for one in candidates if one.any(partial(_has_endpoints, ask))] or candidates[:1]
+    there = [one for one in candidates if one.any(partial(_has_endpoints, ask))]
+    if not there:
+        # Who waits, waits for one of which a replica may come up.
+        there = [one for one in candidates if one.any(partial(_may_start, ask))][:1] or candidates[:1]
     if len(there) > 1:
         there.sort(key=lambda one: not one.any(lambda model: is_usable(ask, model, deps)))
     return there
@@ -88,6 +95,12 @@ def _has_endpoints(ask: Ask, model: ServedModel) -> bool:
     if isinstance(model.plan, CascadePlan):
         return any(member.endpoints.states for member in ask.runtime.cascaded(model.plan))
     return bool(model.endpoints.states)
+
+
+def _may_start(ask: Ask, model: ServedModel) -> bool:
+    if isinstance(model.plan, CascadePlan):
+        return any(member.endpoints.start_failure is None for member in ask.runtime.cascaded(model.plan))
+    return model.endpoints.start_failure is None
 
 
 def _expanded(ask: Ask, deps: Deps, left: Sequence[Candidate], tried: Container[ServedModel]) -> list[Candidate]:

@@ -21,12 +21,12 @@ from capstan_gateway.queueing.answer import QueuedAnswer
 from capstan_gateway.queueing.choice import Sight, Way, choose, places_of_one, waiting_as_urgent
 from capstan_gateway.queueing.entry import Entry, SentDirectly, StartedOver
 from capstan_gateway.queueing.line import Line
-from capstan_gateway.queueing.room import Room
+from capstan_gateway.queueing.room import Room, hopeless
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.port import Call, DispatchedResponse, DispatchPort, Queueing, SentResponse
 from capstan_gateway.routing.registry import EndpointState
-from capstan_gateway.routing.unroutable import NoEndpoint, QueueRefused
+from capstan_gateway.routing.unroutable import CannotStart, NoEndpoint, QueueRefused
 from capstan_gateway.routing.verdicts import (
     CLIENT_ERROR,
     Again,
@@ -95,6 +95,8 @@ class QueueDispatcher:
                 call.wait_seconds = min(max(left, 0.0), LOOK_SECONDS)
                 try:
                     return await self._direct.dispatch(call)
+                except CannotStart:
+                    raise
                 except NoEndpoint:
                     if left <= 0.0:
                         raise
@@ -158,6 +160,8 @@ class QueueDispatcher:
         return sent < MOST_ATTEMPTS and self._now() < call.expires_at and self._budget.spend(self._now())
 
     async def _attempt(self, call: Call, wish: Queueing, line: Line) -> QueuedAnswer:
+        if (failure := hopeless(call, self._now())) is not None:
+            raise CannotStart(failure)
         stats, packing = call.stats, self._room.packings.of(wish.rules)  # Asked for anew: it may have changed.
         if packing is None:
             raise StoreDown("what seals entries is not there")

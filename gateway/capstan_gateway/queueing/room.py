@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from capstan_contract.config import Dispatch, ModelEntry
+from capstan_contract.config import Dispatch, ModelEntry, StartFailure
 from capstan_contract.queue.names import RENEW_SECONDS, PriorityClass
 from capstan_contract.redis_address import read_address
 from capstan_gateway.life.threads import Threads
@@ -19,6 +19,8 @@ from capstan_gateway.queueing.entry import Entry, SentDirectly
 from capstan_gateway.queueing.line import Line
 from capstan_gateway.queueing.packings import Packings
 from capstan_gateway.queueing.reader import AWAY_SECONDS, Reader
+from capstan_gateway.routing.port import Call
+from capstan_gateway.routing.unroutable import CannotStart
 from capstan_gateway.settings import Settings
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links, make_links
@@ -111,6 +113,9 @@ class Room:
             self._forget(model_id)
         self._names = {entry.id: entry.servedName for entry in models if entry.id in queues}
         self.packings.retain({queue.secretFile for queue in queues.values()})
+        for model_id in [entry.id for entry in models if entry.startFailure is not None]:
+            if (line := self.lines.get(model_id)) is not None:
+                self._end_hopeless(line)
 
     async def run(self) -> None:
         """Look at all queues in use, again and again."""
@@ -149,6 +154,7 @@ class Room:
             if now - line.state_at > STALE_SECONDS:
                 line.state = None
             self._send_directly(line)
+            self._end_hopeless(line)
 
     async def _beat(self, line: Line) -> None:
         # One gateway in a beat is enough, and each will do.
@@ -179,6 +185,13 @@ class Room:
         for entry in line.entries.values():
             if now - entry.began_at > AWAY_SECONDS and entry.waits and is_ready(entry, now):
                 entry.fail(SentDirectly())
+
+    def _end_hopeless(self, line: Line) -> None:
+        """End what waits for replicas of which none comes up."""
+        now = self._loop.time()
+        for entry in line.entries.values():
+            if entry.waits and (failure := hopeless(entry.call, now)) is not None:
+                entry.fail(CannotStart(failure))
 
     def read_gauges(self) -> None:
         """Tell how the queues stand that are known."""
@@ -226,3 +239,11 @@ def _used_at(line: Line) -> float:
 def is_ready(entry: Entry, now: float) -> bool:
     """Whether the model of an entry has an endpoint in good health."""
     return any(state.breaker.allows(now) for state in entry.call.endpoints.states)
+
+
+def hopeless(call: Call, now: float) -> StartFailure | None:
+    """Give why a call is not to wait in a queue; None where it may, or somebody is there to answer it."""
+    endpoints = call.endpoints
+    if endpoints.start_failure is None or call.patient:
+        return None
+    return None if any(state.breaker.allows(now) for state in endpoints.states) else endpoints.start_failure

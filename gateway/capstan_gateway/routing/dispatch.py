@@ -34,7 +34,7 @@ from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.routing.sessions import BYTES_PER_TOKEN
 from capstan_gateway.routing.tiers import pick_by_tier
-from capstan_gateway.routing.unroutable import KeyMissing, NoEndpoint, TooManyWaiting
+from capstan_gateway.routing.unroutable import CannotStart, KeyMissing, NoEndpoint, TooManyWaiting
 from capstan_gateway.routing.verdicts import (
     CLIENT_ERROR,
     Again,
@@ -349,6 +349,8 @@ class Dispatcher:
         left = progress.wait_until - self._now()
         if progress.error is not None and (call.wait_seconds <= 0 or not same_endpoint_may_do(progress.error)):
             raise progress.error
+        if not endpoints.states and endpoints.start_failure is not None and not call.patient:
+            raise CannotStart(endpoints.start_failure) from progress.error
         if left <= 0:
             raise NoEndpoint("no endpoint is available", retry_after=settings.retry_after_seconds) from progress.error
         if endpoints.waiting >= endpoints.max_waiting:
@@ -363,7 +365,7 @@ class Dispatcher:
                 progress.pauses += 1
                 await endpoints.changed(version, timeout=min(left, pause))
             else:
-                await endpoints.changed(version, timeout=left)
+                await endpoints.changed(version, timeout=left, patient=call.patient)
         finally:
             call.stats.waited += time.perf_counter() - began
         progress.exclude_none()

@@ -2,13 +2,24 @@
 
 import asyncio
 from collections.abc import Iterable
+from typing import NamedTuple
 
+from capstan_contract.config import StartFailure
 from capstan_gateway.routing.affinity import SharedHeads
 from capstan_gateway.routing.firstbytes import FirstBytes
 from capstan_gateway.routing.held_blocks import HeldBlocks
 from capstan_gateway.routing.registry import EndpointRegistry, EndpointState
 from capstan_gateway.routing.sessions import Sessions
 from capstan_gateway.upstream.port import Endpoint
+
+
+class _Waiter(NamedTuple):
+    """How somebody waits."""
+
+    since: float
+    """In the loop's time."""
+    patient: bool
+    """Whether also while no replica comes up."""
 
 
 class EndpointSet:
@@ -31,6 +42,7 @@ class EndpointSet:
         "max_waiting",
         "rejected",
         "sessions",
+        "start_failure",
         "states",
         "tiered",
         "version",
@@ -40,8 +52,10 @@ class EndpointSet:
         self, registry: EndpointRegistry, endpoints: Iterable[Endpoint] = (), *, max_waiting: int = 1000
     ) -> None:
         self._registry = registry
-        self._waiters: dict[asyncio.Future[None], float] = {}
-        """Whoever waits for a change, and since when: the first one the longest."""
+        self._waiters: dict[asyncio.Future[None], _Waiter] = {}
+        """Whoever waits for a change: the first one the longest."""
+        self.start_failure: StartFailure | None = None
+        """Why no replica comes up, as the operator says; None: one may."""
         self._absent: dict[bytes, float] = {}
         """Paths that they do not serve, and until when that is taken for granted."""
         self.max_waiting = max_waiting
@@ -66,6 +80,15 @@ class EndpointSet:
         self.tiered = False
         """Whether endpoints have tiers and shares; see `routing.tiers`."""
         self.replace(endpoints)
+
+    def tell_start(self, failure: StartFailure | None) -> None:
+        """Take what the operator says of replicas that do not come up; whoever would not wait for that is woken."""
+        self.start_failure = failure
+        if failure is None:
+            return
+        for waiter, how in list(self._waiters.items()):
+            if not how.patient:
+                _wake(waiter)
 
     def lacks(self, path: bytes, now: float) -> bool:
         """Whether they are known not to serve a path."""
@@ -109,16 +132,18 @@ class EndpointSet:
     @property
     def waiting_since(self) -> float | None:
         """Since when the first of them waits, in the loop's time; None: nobody does."""
-        return next(iter(self._waiters.values()), None)
+        first = next(iter(self._waiters.values()), None)
+        return None if first is None else first.since
 
-    async def changed(self, version: int, *, timeout: float) -> bool:
-        """Wait until the version is no longer `version`; False when `timeout` seconds passed first."""
+    async def changed(self, version: int, *, timeout: float, patient: bool = True) -> bool:
+        """Wait until the version is no longer `version`; False when `timeout` seconds passed first, or for who is not
+        `patient` when it is known that no replica comes up."""
         if self.version != version:
             return True
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(timeout, _wake, waiter)
-        self._waiters[waiter] = loop.time()
+        self._waiters[waiter] = _Waiter(loop.time(), patient)
         try:
             await waiter
         finally:

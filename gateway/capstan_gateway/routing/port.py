@@ -99,6 +99,8 @@ class Call:
     read, and the first piece of the body will do. Made anew for each attempt."""
     wait_seconds: float = 0.0
     """How long to wait for an endpoint when there is none; 0 for hosted APIs, which are there or are not."""
+    patient: bool = False
+    """Whether it waits also while no replica comes up: as long as it has time, something may be done about that."""
     whole_bytes: int = 0
     """Not 0: read the whole body, up to so many bytes, before giving the answer, so that one that breaks off can be
     retried elsewhere. For answers that are sent in one piece."""

@@ -2,6 +2,7 @@
 
     RoutingError
     ├── NoEndpoint        none became available in the time allowed: 503 with Retry-After
+    │   └── CannotStart   none is expected, and why: the same, at once
     ├── NoCredential      no endpoint of a hosted model has its key: 502
     ├── TooManyWaiting    enough requests wait for this model already: 429 with Retry-After, at once
     └── QueueRefused      as many as may wait in its queue, or longer than it has time for: the same
@@ -13,7 +14,13 @@ When an endpoint was called and failed, the last `upstream.errors.UpstreamError`
 DeadlineExceeded.
 """
 
+from typing import Final
+
+from capstan_contract.config import StartFailure
 from capstan_gateway.upstream.errors import UpstreamError
+
+START_RETRY_SECONDS: Final = 30.0
+"""When it is worth asking again for a model that does not come up: mostly a person, or another model, has to act."""
 
 
 class RoutingError(Exception):
@@ -27,6 +34,14 @@ class RoutingError(Exception):
 
 class NoEndpoint(RoutingError):
     """No endpoint was available before the wait was over."""
+
+
+class CannotStart(NoEndpoint):
+    """No replica of the model comes up, as the operator has found: to wait for one is of no use."""
+
+    def __init__(self, failure: StartFailure) -> None:
+        super().__init__(f"no replica comes up: {failure.reason}", retry_after=START_RETRY_SECONDS)
+        self.failure = failure
 
 
 class NoCredential(RoutingError):

@@ -470,6 +470,15 @@ class ScalingStatus(Part):
     """Since when nothing was asked of the model."""
 
 
+class StartFailureStatus(Part):
+    """Why no replica comes up."""
+
+    reason: Annotated[str, StringConstraints(max_length=64)]
+    """As in Available: ImagePullFailed, InsufficientGPU, CrashLoop, ..."""
+    since: Annotated[str, StringConstraints(max_length=64)]
+    """Since when none is ready."""
+
+
 class LLMModelStatus(Part):
     """What is."""
 
@@ -495,6 +504,9 @@ class LLMModelStatus(Part):
     """The policies that are in force on it."""
     scaling: ScalingStatus | None = None
     """With `spec.scaling`, unless somebody else scales."""
+    startFailure: StartFailureStatus | None = None
+    """Why none of the replicas that are wanted comes up, when that has lasted: requests that would wait for one get an
+    error."""
 
 
 class Metadata(Part):

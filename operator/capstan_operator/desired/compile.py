@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from capstan_contract.config import Backend, GatewayConfig, ModelEntry
+from capstan_contract.config import Backend, GatewayConfig, ModelEntry, ServiceBackend
 from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.desired.candidates import (
     ACCEPTED,
@@ -35,6 +35,7 @@ from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules,
 from capstan_operator.desired.policies import NO_POLICIES, AttachedPolicies, Policies, attach_policies
 from capstan_operator.desired.prices import NO_PRICES, PriceTable
 from capstan_operator.desired.queueing import InstalledQueue, queue_credential
+from capstan_operator.desired.starting import start_failure_of
 from capstan_operator.desired.types import CompiledGateway, LostName, Verdict
 from capstan_operator.resources.resource import ObjectKey
 
@@ -108,6 +109,7 @@ class Compiler:
         run.add_entries()
         run.bind_fallbacks()
         run.attach(policies)
+        run.tell_starts()
         self._entries = {id_: _same(self._entries.get(id_), entry) for id_, entry in run.entries.items()}
         return run.result(self._entries)
 
@@ -178,6 +180,14 @@ class _Run:
                 self.entries[id_] = entry.model_copy(update={"policies": ids})
             if ids and (key := key_of(id_)) in self.verdicts:
                 self.verdicts[key] = replace(self.verdicts[key], policies=ids)
+
+    def tell_starts(self) -> None:
+        """Say of each entry whether replicas come up, as the status says now: also of one that stays."""
+        for id_, entry in self.entries.items():
+            model = self.models.get(key_of(id_))
+            failure = start_failure_of(model.status) if model and isinstance(entry.backend, ServiceBackend) else None
+            if failure != entry.startFailure:
+                self.entries[id_] = entry.model_copy(update={"startFailure": failure})
 
     def result(self, entries: Mapping[str, ModelEntry]) -> CompiledGateway:
         """Give the config of these entries, and the verdicts with what each model does without in words."""

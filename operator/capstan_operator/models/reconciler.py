@@ -22,6 +22,7 @@ from capstan_operator.desired.pods import template_hash
 from capstan_operator.desired.prompts import Filled, last_of_children, prompt_keys
 from capstan_operator.desired.shortage import asks_for_nodes
 from capstan_operator.desired.snapshot import Snapshot
+from capstan_operator.desired.starting import start_failure_of
 from capstan_operator.desired.types import DesiredModel, Pending
 from capstan_operator.errors import Retryable
 from capstan_operator.failures import Failure, report
@@ -69,6 +70,7 @@ class ModelReconciler:
         adopter: Adopter,
         prompts: PromptSources | None = None,
         autoscaler: Autoscaler,
+        wake_config: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._kube = kube
@@ -83,6 +85,7 @@ class ModelReconciler:
         self._adopter = adopter
         self._prompts = prompts or PromptSources(kube)
         self._autoscaler = autoscaler
+        self._wake_config = wake_config
         self._templates = Templates()
         self._children = ChildWriter(kube)
         self.told = ToldStandings()
@@ -257,6 +260,8 @@ class ModelReconciler:
         if not result.changed:
             return
         await apply_declared(self._kube, _status_manifest(model, dict(result.status)))
+        if start_failure_of(result.status) != start_failure_of(model.status):
+            self._wake_config()  # The gateway's config says it.
         for transition in result.transitions:
             log.info(
                 "condition changed",

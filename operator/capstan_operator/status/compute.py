@@ -9,12 +9,14 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.desired.naming import selector_labels, served_name
 from capstan_operator.desired.policies import policy_key
 from capstan_operator.desired.snapshot import Snapshot
+from capstan_operator.desired.starting import START_FAILURE
 from capstan_operator.desired.types import DesiredModel, Verdict
 from capstan_operator.settings import BuildSettings
 from capstan_operator.status.checks import CHAINS
 from capstan_operator.status.conditions import Finding, conditions_by_type, merge_conditions, run_chain
 from capstan_operator.status.facts import Facts, gather_facts
 from capstan_operator.status.scaling import AT_MAX, LIMITED, Scaled, scaling_fields, scaling_findings
+from capstan_operator.status.starting import Start, judge_start
 from capstan_operator.status.types import Acknowledgement, Problem, StatusResult, Transition
 
 _FIELDS: Final = (
@@ -27,6 +29,7 @@ _FIELDS: Final = (
     "priceSource",
     "policies",
     "scaling",
+    START_FAILURE,
 )
 MOST_PRICE_SOURCE: Final = 320
 _BEFORE: Final[Mapping[str, str]] = {
@@ -67,12 +70,17 @@ def compute_status(
     findings |= scaling_findings(model, scaled, facts.deployment)
     present = conditions_by_type(model.status)
     conditions = merge_conditions(present, findings, generation=model.generation, now=now)
-    status = {**_plain_fields(facts, settings, scaled), "conditions": conditions}
+    start = judge_start(facts, now)
+    status = {**_plain_fields(facts, settings, scaled), **_start_fields(start), "conditions": conditions}
     return StatusResult(
         status=status,
         changed=_is_changed(model.status, status),
-        transitions=(*_transitions(present, findings), *_limits(present, findings)),
-        recheck_after=facts.recheck_after,
+        transitions=(
+            *_transitions(present, findings),
+            *_limits(present, findings),
+            *_start_news(model.status, start),
+        ),
+        recheck_after=min((one for one in (facts.recheck_after, start.judge_after) if one is not None), default=None),
     )
 
 
@@ -97,6 +105,17 @@ def _plain_fields(facts: Facts, settings: BuildSettings | None, scaled: Scaled |
     if scaling := scaling_fields(scaled):
         fields["scaling"] = scaling
     return fields
+
+
+def _start_fields(start: Start) -> dict[str, Any]:
+    return {} if start.failure is None else {START_FAILURE: start.failure}
+
+
+def _start_news(present: Mapping[str, Any], start: Start) -> Iterator[Transition]:
+    """Give the news that requests do not wait any more for replicas that do not come up."""
+    if start.failure is not None and not present.get(START_FAILURE):
+        why = start.failure["reason"]
+        yield Transition("Warning", "StartFailed", f"no replica comes up ({why}): requests get 503 until one may")
 
 
 def _present_selector(model: Model) -> str:
