@@ -55,7 +55,7 @@ class Job:
 
     async def head(self, status: int = 200, content_type: str = "application/json") -> Posted:
         """Post the head."""
-        said = AnswerHead(status, content_type, self.worker.name).write()
+        said = AnswerHead(status, content_type, self.worker.name, self.worker.address).write()
         return await self.post(Kind.HEAD, self.worker.packing.pack(self.taken.id, "h", said))
 
     async def data(self, text: bytes) -> Posted:
@@ -101,8 +101,11 @@ class QueueWorker:
     """Takes as long as it runs; each entry is answered in a task of its own."""
 
     def __init__(
-        self, port: int, answering: Answering, *, model: str = "test/chat", places: int = 4, secret: bytes = b""
-    ) -> None:
+        self, port: int, answering: Answering, *, model: str = "test/chat", places: int = 4, secret: bytes = b"",
+        address: str = "",
+    ) -> None:  # fmt: skip
+        """`address` is where gateways send to its engine."""
+        self.address = address
         self.name = f"worker-{next(_NUMBERS)}"
         self.calls = Queue(queue_prefix(model))
         self.packing = Packing(secret)

@@ -11,7 +11,8 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -22,6 +23,9 @@ from capstan_worker.errors import UsageError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+_ANY: Final = ("0.0.0.0", "::")  # compared, not bound
+_ELSEWHERE: Final = ((socket.AF_INET, ("192.0.2.1", 9)), (socket.AF_INET6, ("2001:db8::1", 9)))
+"""Addresses of documentation, by families in the order in which gateways prefer them."""
 
 
 class Listener:
@@ -102,6 +106,18 @@ def listening_socket(host: str, port: int) -> socket.socket:
         sock.close()
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     return sock
+
+
+def announced(host: str, port: int) -> str:
+    """Give the `HOST:PORT` at which others reach a server that listens on `host`, in a pod the pod's; "" when this
+    machine has no way to others."""
+    if host not in _ANY:
+        return f"{host}:{port}"
+    for family, other in _ELSEWHERE:
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(other)  # It sends nothing: only the way there is looked up.
+            return f"{probe.getsockname()[0]}:{port}"
+    return ""
 
 
 def reachable(host: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from urllib.parse import urlsplit
 
 from capstan_contract.kv_events import KV_EVENTS_PATH
 from capstan_worker.drain import Drain, Drainer
@@ -16,7 +17,7 @@ from capstan_worker.prefixes import Prefix
 from capstan_worker.queue.consumer import Consumer
 from capstan_worker.queue.settings import QueueSettings
 from capstan_worker.queue.wiring import QueuePart, batched, make_consumer, metrics_meter
-from capstan_worker.serve import Listener, Signals
+from capstan_worker.serve import Listener, Signals, announced
 from capstan_worker.settings import SidecarSettings, WorkerSettings
 from capstan_worker.warmup import Warmup
 
@@ -29,6 +30,12 @@ def _subscriber(settings: SidecarSettings) -> EventSubscriber | None:
     if not settings.kv_events:
         return None
     return EventSubscriber(Addresses(settings.kv_events, settings.kv_events_replay))
+
+
+def _address(settings: SidecarSettings, worker: WorkerSettings) -> str:
+    """Give where gateways reach the engine, which is in the same pod."""
+    parts = urlsplit(settings.url)
+    return announced(worker.host, parts.port or (443 if parts.scheme == "https" else 80))
 
 
 class SidecarProcess:
@@ -47,7 +54,9 @@ class SidecarProcess:
         self._consumer: Consumer | None = None
         if queue is not None:
             meter = metrics_meter(queue, self._engine, settings.kind)
-            self._consumer = make_consumer(queue, batched(queue, self._engine, settings.kind), meter)
+            self._consumer = make_consumer(
+                queue, batched(queue, self._engine, settings.kind), meter, address=_address(settings, worker)
+            )
         # An engine that only makes vectors has no prompt to keep.
         kept = prefixes if settings.task in _WRITES_TEXT else ()
         self._warmup = Warmup(settings.url, settings.model, kept)

@@ -18,7 +18,7 @@ from capstan_worker.prefixes import Prefix
 from capstan_worker.queue.consumer import Consumer
 from capstan_worker.queue.settings import QueueSettings
 from capstan_worker.queue.wiring import QueuePart, engine_meter, make_consumer
-from capstan_worker.serve import Listener, PortThread, Signals, first, listening_socket, reachable
+from capstan_worker.serve import Listener, PortThread, Signals, announced, first, listening_socket, reachable
 from capstan_worker.settings import WorkerSettings
 from capstan_worker.warmup import Warmup
 
@@ -115,7 +115,8 @@ class VllmProcess:
         meter = engine_meter(self._queue_settings, engine, places=vllm.places)
         key = (self._args.api_key or [os.environ.get("VLLM_API_KEY")])[0]
         headers = (("authorization", f"Bearer {key}"),) if key else ()
-        return make_consumer(self._queue_settings, engine, meter, headers=headers)
+        address = announced(self._worker.host, self._bound.getsockname()[1])
+        return make_consumer(self._queue_settings, engine, meter, address=address, headers=headers)
 
     async def _drain(self) -> None:
         self._queue.leave()

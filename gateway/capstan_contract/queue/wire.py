@@ -69,10 +69,12 @@ class AnswerHead:
     content_type: str
     worker: str = ""
     """Who answers, in words for a header and a log."""
+    address: str = ""
+    """Where gateways send to its engine directly, `HOST:PORT` (IPv6 without brackets); "": not known."""
 
     def write(self) -> bytes:
         """Give it as it is posted."""
-        said = {"status": self.status, "type": self.content_type, "worker": self.worker}
+        said = {"status": self.status, "type": self.content_type, "worker": self.worker, "address": self.address}
         return json.dumps(said, separators=(",", ":")).encode()
 
 
@@ -80,11 +82,12 @@ def read_answer_head(data: bytes) -> AnswerHead:
     """Read what `AnswerHead.write` has written. Raises Unreadable."""
     said = _read_object(data)
     status, kind, worker = said.get("status"), said.get("type"), said.get("worker", "")
+    address = said.get("address", "")  # A worker from before the field says none.
     if type(status) is not int or not 100 <= status <= 599:
         raise Unreadable("an answer's `status` must be from 100 to 599")
     if not isinstance(kind, str) or not isinstance(worker, str):
         raise Unreadable("an answer's `type` and `worker` must be texts")
-    return AnswerHead(status, kind, worker)
+    return AnswerHead(status, kind, worker, address if isinstance(address, str) else "")
 
 
 class Packing:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from capstan_contract.demand import DEMAND_SECONDS, DemandReport, ModelDemand, QueueState
 from capstan_gateway.config.runtime import Runtime, ServedModel
+from capstan_gateway.queueing.choice import waits
 
 if TYPE_CHECKING:
     from capstan_gateway.queueing.line import Line
@@ -87,14 +88,13 @@ class Demand:
         endpoints, rates = model.endpoints, self._rates.get(model.id)
         line = None if self._room is None else self._room.lines.get(model.id)
         ready = sum(state.breaker.allows(now) for state in endpoints.states)
-        queued = [] if line is None else list(line.entries.values())
-        waits = [entry for entry in queued if entry.waits]
-        waiting = endpoints.waiting + len(waits)
-        since = [entry.began_at for entry in waits]
+        since = [] if line is None else _waiting_since(line)
+        waiting = endpoints.waiting + len(since)
+        taken = 0 if line is None else len(line.entries) - len(since)
         if endpoints.waiting_since is not None:
             since.append(endpoints.waiting_since)
         return ModelDemand(
-            inFlight=sum(state.in_flight for state in endpoints.states) + len(queued) - len(waits),
+            inFlight=sum(state.in_flight for state in endpoints.states) + taken,
             waiting=waiting,
             coldWaiting=0 if ready else waiting,
             oldestWaitSeconds=max((now - one for one in since), default=0.0),
@@ -107,6 +107,13 @@ class Demand:
             firstTokenP95Seconds=endpoints.first_tokens.late(),
             queue=None if line is None else queue_state(line, now),
         )
+
+
+def _waiting_since(line: "Line") -> list[float]:
+    """Give since when entries wait for a worker: of those without an answer the latest ones."""
+    unanswered = [entry.began_at for entry in line.entries.values() if entry.waits]
+    since = sum(began_at >= line.state_at for began_at in unanswered)
+    return unanswered[len(unanswered) - waits(len(unanswered), since=since, state=line.state) :]
 
 
 def queue_state(line: "Line", now: float) -> QueueState | None:

@@ -1,5 +1,6 @@
 """Which way a request goes: directly to an endpoint, or by the queue. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,7 +25,7 @@ class Sight:
     ready: bool
     """Whether an endpoint is there, in good health."""
     free: bool
-    """Whether one of those has a free place."""
+    """Whether one of those has a free place; see `has_place`."""
     waiting: int
     """How many entries wait that are as urgent as the request, or more."""
     workers: int | None
@@ -53,6 +54,25 @@ def choose(dispatch: Dispatch, sight: Sight, *, apart: bool, may_wait: bool) -> 
 def places_of_one(places: int, gateways: int) -> int:
     """Give how many requests one gateway sends to one endpoint at a time, of so many that it works on in all."""
     return -(-places // max(gateways, 1))
+
+
+def has_place(places: int, loads: Iterable[int], unplaced: int) -> bool:
+    """Say whether an engine would run one more request at once.
+
+    Each of them works on `places` at a time, and has a load; `unplaced` more are, or soon will be, at any of them.
+    """
+    return sum(places - load for load in loads if load < places) > unplaced
+
+
+def waits(unanswered: int, *, since: int, state: State | None) -> int:
+    """Give how many entries wait for a worker, of so many of which no answer has begun.
+
+    An answer begins with its first token, or when all of it is there; a worker may have had its entry long before. So
+    what Redis said last counts, and of those that were put in `since` then what is more than workers had room for.
+    """
+    if state is None:
+        return unanswered
+    return min(unanswered, sum(state.waiting) + max(since - state.room, 0))
 
 
 def waiting_as_urgent(state: State | None, priority: PriorityClass) -> int:

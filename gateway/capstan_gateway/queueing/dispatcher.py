@@ -12,19 +12,21 @@ Whatever ends a wait tells the queue that nobody wants the entry any more.
 import asyncio
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from capstan_contract.config import Dispatch
 from capstan_contract.queue.wire import AnswerHead, Packing, Unreadable, read_answer_head
 from capstan_gateway.life.threads import Busy
 from capstan_gateway.queueing.answer import QueuedAnswer
-from capstan_gateway.queueing.choice import Sight, Way, choose, places_of_one, waiting_as_urgent
+from capstan_gateway.queueing.choice import Sight, Way, choose, has_place, places_of_one, waiting_as_urgent
 from capstan_gateway.queueing.entry import Entry, SentDirectly, StartedOver
 from capstan_gateway.queueing.line import Line
 from capstan_gateway.queueing.room import Room, hopeless
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.budget import RetryBudget
 from capstan_gateway.routing.port import Call, DispatchedResponse, DispatchPort, Queueing, SentResponse
+from capstan_gateway.routing.progress import NONE_EXCLUDED
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.routing.unroutable import CannotStart, NoEndpoint, QueueRefused
 from capstan_gateway.routing.verdicts import (
@@ -119,18 +121,18 @@ class QueueDispatcher:
         now = self._now()
         room, state = self._room, line.state
         places = places_of_one(wish.rules.places, room.gateways(line))
-        ready = free = False
-        for endpoint in call.endpoints.states:
-            if endpoint.breaker.allows(now):
-                ready = True
-                if endpoint.in_flight < places:
-                    free = True
-                    break
+        states = [one for one in call.endpoints.states if one.breaker.allows(now)]
+        call.full, free = NONE_EXCLUDED, False
+        if wish.rules.dispatch is Dispatch.AUTO:
+            loads, unplaced = _loads(line, states)
+            free = has_place(places, loads, unplaced)
+            if free:
+                call.full = frozenset(one for one, load in zip(states, loads, strict=True) if load >= places)
         waiting = waiting_as_urgent(state, wish.priority)
         if free and not waiting:
             waiting = int(line.waits_since(0.0 if state is None else line.state_at, wish.priority))
         return Sight(
-            usable=room.reachable and packing is not None, ready=ready, free=free, waiting=waiting,
+            usable=room.reachable and packing is not None, ready=bool(states), free=free, waiting=waiting,
             workers=None if state is None else state.workers,
         )  # fmt: skip
 
@@ -211,6 +213,7 @@ class QueueDispatcher:
             finally:
                 stats.waited += time.perf_counter() - waiting
             head = _read_head(said, entry)
+            line.place(entry, head.address)
             headed = time.perf_counter()
             if attempt.sent:  # Another worker had begun.
                 stats.retries += 1
@@ -224,6 +227,7 @@ class QueueDispatcher:
             try:
                 await answer.open(self._now() + call.first_token_seconds)
             except StartedOver:
+                line.place(entry, None)
                 stats.waited += time.perf_counter() - headed
                 continue
             break
@@ -234,6 +238,16 @@ class QueueDispatcher:
         if answer.status < CLIENT_ERROR and answer.opening is not None and answer.opening.fault is not None:
             attempt.blame(answer.opening.fault, self._now())
         return answer
+
+
+def _loads(line: Line, states: Sequence[EndpointState]) -> tuple[list[int], int]:
+    """Give how many requests of this gateway each endpoint has, directly and by the queue, and how many entries more
+    there are: nobody knows of them at which endpoint they are, or will be."""
+    if not line.entries:
+        return [one.in_flight for one in states], 0
+    found = [line.at.get(f"{one.endpoint.host}:{one.endpoint.port}", 0) for one in states]
+    loads = [one.in_flight + queued for one, queued in zip(states, found, strict=True)]
+    return loads, len(line.entries) - sum(found)
 
 
 def _read_head(said: bytes, entry: Entry) -> AnswerHead:

@@ -54,6 +54,8 @@ class Entry:
         """When it was put in, in the loop's time."""
         self.accepted = False
         """Whether Redis has said that it is in the queue."""
+        self.at: str | None = None
+        """The endpoint whose engine answers it, as its worker has said ("" where it has not); None: nobody does yet."""
         self.whose = f"{wish.model}/queue"
         """Who answers, for errors and the log."""
         self._threads = threads

@@ -65,6 +65,8 @@ class Line:
         self.out = out_key(self.calls.prefix, gateway)
         self.entries: dict[str, Entry] = {}
         """Those whose answer has not come to its end, or is still read."""
+        self.at: dict[str, int] = {}
+        """How many of them are answered by the engine of which endpoint, by `entry.Entry.at`."""
         self.state: State | None = None
         """As Redis has told it last; None: it is not known, or Redis is away."""
         self.state_at = 0.0
@@ -161,8 +163,19 @@ class Line:
             self._cancels.popitem(last=False)
         self._flush_in(0.0)
 
+    def place(self, entry: Entry, at: str | None) -> None:
+        """The engine of this endpoint has begun to answer it; None: it waits, for the first time or again."""
+        if entry.at is not None:
+            self.at[entry.at] -= 1
+            if not self.at[entry.at]:
+                del self.at[entry.at]
+        entry.at = at = at if entry.id in self.entries else None
+        if at is not None:
+            self.at[at] = self.at.get(at, 0) + 1
+
     def drop(self, entry: Entry, *, refused: bool = False) -> None:
         """Its answer is read, or nobody waits for it: whoever works on it is told, unless that is over."""
+        self.place(entry, None)
         if self.entries.pop(entry.id, None) is not None:
             self._passed.pop(entry.id, None)
             if not (refused or entry.inbox.over):

@@ -29,7 +29,7 @@ from capstan_gateway.routing.least_work import Wanted, least_work
 from capstan_gateway.routing.opened import open_answer
 from capstan_gateway.routing.picker import pick
 from capstan_gateway.routing.port import Call, DispatchedResponse
-from capstan_gateway.routing.progress import NONE_EXCLUDED, Progress
+from capstan_gateway.routing.progress import Progress
 from capstan_gateway.routing.race import Race
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.routing.sessions import BYTES_PER_TOKEN
@@ -105,7 +105,7 @@ class Dispatcher:
             while True:
                 endpoints = call.endpoints
                 version, states = endpoints.version, endpoints.states
-                excluded = NONE_EXCLUDED if progress is None else progress.excluded
+                excluded = call.full if progress is None else progress.excluded
                 if len(states) == 1 and not excluded:
                     state: EndpointState | None = states[0]
                 elif endpoints.tiered:

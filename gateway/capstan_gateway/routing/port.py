@@ -22,6 +22,7 @@ from capstan_gateway.memory import Share
 from capstan_gateway.routing.attempt import Attempt
 from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.held_blocks import PromptBlocks
+from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.upstream.port import Endpoint, Headers
 
 MAX_NOTES: Final = 20
@@ -111,6 +112,8 @@ class Call:
     """Endpoints that are not asked (again) as long as there are others."""
     hosted: bool = False
     """Whether somebody charges for each answer."""
+    full: frozenset[EndpointState] = frozenset()
+    """Endpoints where it would wait: not asked first. There is another one."""
     queueing: Queueing | None = None
     """None: it is sent directly, as its model has no queue."""
 

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from capstan_contract.queue.names import PriorityClass, told_key
-from capstan_contract.queue.wire import Packing
+from capstan_contract.queue.wire import AnswerHead, Packing
 from capstan_worker.errors import EngineError, EngineUnreachable
 from support.queue_gateway import QueueGateway
 from support.queue_worker import ScriptedEngine, consumer
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.redis
 async def test_an_entry_is_answered(server: RedisServer, gateway: QueueGateway) -> None:
     """What is asked comes to the engine as it is, and its answer to the gateway, head first, once."""
     engine = ScriptedEngine()
-    async with consumer(server.url, engine, host="pod-1"):
+    async with consumer(server.url, engine, host="pod-1", address="10.0.0.1:8000"):
         one = gateway.ask(
             {"n": 1},
             path="/v1/completions",
@@ -38,7 +38,7 @@ async def test_an_entry_is_answered(server: RedisServer, gateway: QueueGateway) 
     assert answer.ends == ["end"]
     assert answer.body == b"data: a\n\ndata: b\n\ndata: c\n\n"
     assert answer.head is not None
-    assert (answer.head.status, answer.head.content_type, answer.head.worker) == (200, "text/event-stream", "pod-1")
+    assert answer.head == AnswerHead(200, "text/event-stream", "pod-1", "10.0.0.1:8000")
     assert gateway.left() == 0
 
 

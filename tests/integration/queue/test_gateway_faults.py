@@ -250,6 +250,51 @@ async def test_auto(store: RedisServer, tmp_path: Path, engine: FakeUpstream) ->
         assert len(engine.requests) == 1
 
 
+async def test_auto_counts_what_workers_have(store: RedisServer, tmp_path: Path, engine: FakeUpstream) -> None:
+    """An engine that is full of queued work gets nothing directly, as long as another one has a place; when none has,
+    the next request waits in the queue."""
+    go = asyncio.Event()
+
+    async def answer(job: Job) -> None:
+        await job.head(content_type=EVENTS)
+        await job.chunk("one")
+        await go.wait()
+        await job.finish()
+
+    async with FakeUpstream() as full:
+        engines = entry("chat", full.url, engine.url, queue=AUTO, timeouts=SOON)
+        address = full.url.removeprefix("http://")
+        async with (
+            gateway_of(store, tmp_path, engines) as gateway, gateway.client() as client,
+            queue_worker(store.port, answer, places=1, address=address) as worker,
+        ):  # fmt: skip
+            both = [Held(full), Held(engine)]
+            first = [ask(client), ask(client)]
+            await eventually(lambda: (len(full.requests), len(engine.requests)) == (1, 1), what="one request at each")
+            queued = ask(client, stream=True)
+            line = gateway.gateway.queues.lines["test/chat"]
+            await eventually(lambda: line.at == {address: 1}, what="the beginning of the queued answer")
+            for held in both:
+                held.go.set()
+            await asyncio.gather(*first)
+            await gateway.gateway.queues.look()
+            for _ in range(8):
+                await ask(client)
+            assert (len(full.requests), len(engine.requests)) == (1, 9)
+            both[1].go.clear()
+            last = ask(client)
+            await eventually(lambda: len(engine.requests) == 10, what="the last free place")
+            waiting = ask(client, stream=True)
+            await eventually(lambda: len(line.entries) == 2, what="the one that waits")
+            assert len(worker.seen) == 1
+            both[1].go.set()
+            go.set()
+            for stream in (await queued, await waiting):
+                assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "one"
+            assert (await last).choices
+        assert line.at == {}
+
+
 async def test_auto_without_workers(store: RedisServer, tmp_path: Path, engine: FakeUpstream) -> None:
     """An engine that no worker takes for gets its requests directly, full or not: they would wait in vain."""
     held = Held(engine)

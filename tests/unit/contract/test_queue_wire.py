@@ -41,9 +41,16 @@ def test_heads_that_are_none(said: object) -> None:
 
 
 def test_heads_are_read_as_they_were_written() -> None:
-    """Status, type and worker come through."""
-    head = AnswerHead(200, "text/event-stream", "pod-1")
+    """Status, type, worker and address come through."""
+    head = AnswerHead(200, "text/event-stream", "pod-1", "10.0.0.1:8000")
     assert read_answer_head(head.write()) == head
+
+
+@pytest.mark.parametrize("more", [{}, {"address": 5}])
+def test_heads_without_an_address(more: dict[str, object]) -> None:
+    """What a worker of the release before says can be read; where its engine is, is not known then."""
+    said = {"status": 200, "type": "text/plain", "worker": "pod-1", **more}
+    assert read_answer_head(json.dumps(said).encode()) == AnswerHead(200, "text/plain", "pod-1")
 
 
 def test_what_is_sealed_cannot_be_read_in_redis() -> None:

@@ -1,5 +1,7 @@
 """Which way a request goes, by what is known of its model."""
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from capstan_contract.config import Dispatch
 from capstan_contract.queue.calls import State
 from capstan_contract.queue.names import PriorityClass
-from capstan_gateway.queueing.choice import Sight, Way, choose, places_of_one, waiting_as_urgent
+from capstan_gateway.queueing.choice import Sight, Way, choose, has_place, places_of_one, waiting_as_urgent, waits
 
 FREE = Sight(usable=True, ready=True, free=True, waiting=0, workers=2)
 BUSY = Sight(usable=True, ready=True, free=False, waiting=0, workers=2)
@@ -65,6 +67,47 @@ def test_gateways_share_places(places: int, gateways: int) -> None:
     each = places_of_one(places, gateways)
     assert each >= 1
     assert places <= each * max(gateways, 1) < places + max(gateways, 1)
+
+
+@given(st.integers(1, 8), st.lists(st.integers(0, 12), max_size=5), st.integers(0, 20), st.randoms())
+def test_a_place_is_free_wherever_the_unplaced_are(
+    places: int, loads: list[int], unplaced: int, rng: random.Random
+) -> None:
+    """A place is free just when one is left however those are spread that nobody knows the endpoint of: each takes one
+    that is free as long as there is any."""
+    left = list(loads)
+    for _ in range(unplaced):
+        free = [index for index, load in enumerate(left) if load < places]
+        if free:
+            left[rng.choice(free)] += 1
+    assert has_place(places, loads, unplaced) is any(load < places for load in left)
+
+
+def state_of(*, waiting: int, room: int) -> State:
+    """Give what Redis says of a queue."""
+    return State((0, waiting, 0, 0), data=0, oldest_ms=0, mean_us=0, running=0, room=room, workers=1, gateways=1)
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "since", "waiting", "room", "wait"),
+    [
+        (5, 0, 0, 0, 0),  # workers have all of them
+        (5, 0, 2, 0, 2),
+        (5, 3, 0, 4, 0),  # what came since finds room
+        (5, 3, 0, 1, 2),
+        (5, 3, 2, 9, 2),  # those that wait do, whatever room was told before
+        (2, 2, 7, 0, 2),  # the others are another gateway's
+    ],
+)
+def test_who_waits_for_a_worker(unanswered: int, since: int, waiting: int, room: int, wait: int) -> None:
+    """An entry that a worker has waits no more, though its answer has not begun."""
+    assert waits(unanswered, since=since, state=state_of(waiting=waiting, room=room)) == wait
+
+
+@given(st.integers(0, 50))
+def test_without_redis_all_that_have_no_answer_wait(unanswered: int) -> None:
+    """While nobody says how the queue stands, none of its entries is taken for being worked on."""
+    assert waits(unanswered, since=0, state=None) == unanswered
 
 
 def test_who_waits_counts_for_who_is_less_urgent() -> None:

@@ -205,3 +205,29 @@ def test_headers_in_either_form() -> None:
     pairs = ((b"accept", b"text/event-stream"), (b"x-request-id", b"a: b"))
     written = b"accept: text/event-stream\r\nx-request-id: a: b\r\n"
     assert headers_of(pairs) == headers_of(written) == (("accept", "text/event-stream"), ("x-request-id", "a: b"))
+
+
+async def test_where_entries_are_is_counted() -> None:
+    """An entry counts at the endpoint whose engine answers it, from the head of its answer until it starts over, moves
+    or is dropped; nothing is left of it then."""
+    line = a_line(FakeLinks())
+    one, two = (an_entry(name, PriorityClass.DEFAULT, 1.0) for name in ("one", "two"))
+    line.entries = {"one": one, "two": two}
+    line.place(one, "10.0.0.1:8000")
+    line.place(two, "10.0.0.1:8000")
+    assert line.at == {"10.0.0.1:8000": 2}
+    line.place(two, None)
+    assert line.at == {"10.0.0.1:8000": 1}
+    line.place(two, "10.0.0.2:8000")
+    line.place(one, "10.0.0.2:8000")
+    assert line.at == {"10.0.0.2:8000": 2}
+    for entry in (one, two, one):
+        line.drop(entry)
+    assert line.at == {}
+
+
+async def test_what_was_dropped_is_nowhere() -> None:
+    """A head that is read when its entry was dropped already does not count it for ever."""
+    line = a_line(FakeLinks())
+    line.place(an_entry("gone", PriorityClass.DEFAULT, 1.0), "10.0.0.1:8000")
+    assert line.at == {}

@@ -65,6 +65,22 @@ def in_flight(states: tuple[EndpointState, ...]) -> list[int]:
     return [state.in_flight for state in states]
 
 
+# --- full endpoints ---------------------------------------------------------------------------------------------------
+
+
+@virtually
+async def test_full_endpoints_are_not_asked_first() -> None:
+    """A call goes past endpoints where it would wait, also past the one that its key prefers; when the other one fails
+    it may go there all the same."""
+    client, endpoints = Upstreams(by_id={"e0": WELL, "e1": WELL, "e2": REFUSED}), endpoint_set(3)
+    full = frozenset(state for state in endpoints.states if state.endpoint.id != "e2")
+    for number in range(8):
+        one = call(endpoints, affinity=number.to_bytes(8, "big"), full=full)
+        (await dispatcher(client).dispatch(one)).close()
+    assert client.asked[::2] == ["e2"] * 8
+    assert set(client.asked[1::2]) <= {"e0", "e1"}
+
+
 # --- plain answers ----------------------------------------------------------------------------------------------------
 
 

@@ -48,10 +48,11 @@ class Consumer:
         hung_seconds: float = 120.0,
         headers: tuple[tuple[str, str], ...] = (),
         host: str = "",
+        address: str = "",
         rng: Random | None = None,
     ) -> None:
         """`model` is the LLMModel's `namespace/name`; `name` the worker's, which no other one has; `host` says in the
-        answers who gives them; `headers` are for the engine."""
+        answers who gives them, and `address` where gateways send to the same engine; `headers` are for the engine."""
         self.metrics = QueueMetrics()
         self.metrics.up.set_function(lambda: float(link.answers))
         self._engine = engine
@@ -63,7 +64,9 @@ class Consumer:
         self._outbox = Outbox(packing)
         self._poster = Poster(link, self._calls, name, self._outbox, settled=self._on_settled)
         self._watch = Watch(meter.pulse, seconds=hung_seconds, every=RENEW_SECONDS)
-        self._desk = Desk(engine, self._outbox, self._poster, packing, host or name, headers, self._on_sign)
+        self._desk = Desk(
+            engine, self._outbox, self._poster, packing, host or name, address, headers, self._on_sign
+        )  # fmt: skip
         self._works: dict[str, Work] = {}
         self._renew_now = asyncio.Event()
         self._unwanted: set[str] = set()

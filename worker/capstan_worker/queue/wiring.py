@@ -37,9 +37,9 @@ def batched(settings: QueueSettings, engine: Engine, kind: EngineKind) -> Engine
 
 
 def make_consumer(
-    settings: QueueSettings, engine: Engine, meter: Meter, *, headers: tuple[tuple[str, str], ...] = ()
+    settings: QueueSettings, engine: Engine, meter: Meter, *, address: str, headers: tuple[tuple[str, str], ...] = ()
 ) -> Consumer:
-    """Make the worker of the queue that the settings name."""
+    """Make the worker of the queue that the settings name, whose engine gateways reach at this address."""
     from capstan_worker.queue.link import RedisLink  # the client of Redis takes 0.1 s to load, which most do without
 
     link = RedisLink(
@@ -60,6 +60,7 @@ def make_consumer(
         hung_seconds=settings.queue_hung_seconds,
         headers=headers,
         host=socket.gethostname(),
+        address=address,
     )
 
 

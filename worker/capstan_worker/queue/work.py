@@ -75,6 +75,8 @@ class Desk:
     packing: Packing
     name: str
     """Of the worker, for the head of answers."""
+    address: str
+    """Where gateways reach its engine; "": not known."""
     headers: tuple[tuple[str, str], ...]
     """For the engine, beside those of the entry."""
     lives: Callable[[], None]
@@ -121,7 +123,7 @@ async def _ask(work: Work, desk: Desk) -> End:
         return End.FULL
     work.streams = "event-stream" in answer.head.content_type
     desk.lives()
-    head = AnswerHead(answer.head.status, answer.head.content_type, desk.name)
+    head = AnswerHead(answer.head.status, answer.head.content_type, desk.name, desk.address)
     desk.outbox.head(taken.id, head.write())
     async for piece in answer.body:
         work.begun = True

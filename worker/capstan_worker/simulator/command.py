@@ -20,7 +20,7 @@ from capstan_worker.queue.load import OwnMeter
 from capstan_worker.queue.room import Load
 from capstan_worker.queue.settings import QueueSettings
 from capstan_worker.queue.wiring import QueuePart, make_consumer
-from capstan_worker.serve import Listener, Signals, reachable
+from capstan_worker.serve import Listener, Signals, announced, reachable
 from capstan_worker.settings import WorkerSettings
 from capstan_worker.simulator.app import Simulator
 from capstan_worker.simulator.blocks import BLOCK_SIZE
@@ -59,7 +59,9 @@ class SimulatorProcess:
         # Over its own port, so that its faults break queued requests as they break direct ones.
         self._engine = HttpEngine(url, EngineKind.VLLM)
         self._queue = QueuePart()
-        self._consumer = None if queue is None else make_consumer(queue, self._engine, self._meter(queue))
+        self._consumer = None if queue is None else make_consumer(
+            queue, self._engine, self._meter(queue), address=announced(settings.host, settings.port)
+        )  # fmt: skip
         drain = Drain(grace=worker.grace_seconds, settle=worker.settle_seconds)
         self._drainer = Drainer(drain, self._in_flight)
         self._keeper = Keeper(
