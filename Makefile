@@ -17,7 +17,7 @@ export PYTHON VENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-guards bench-cache bench-prefix \
+.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-guards bench-cache bench-prefix bench-traces \
         bench-failover bench-profile soak \
         crds compatibility train-guards eval-guards train-cache eval-cache lock vllm-venv clean
 
@@ -93,6 +93,9 @@ bench-cache: $(VENV)/.installed-dev ## what hits of a cache take, what a miss co
 
 bench-prefix: $(VENV)/.installed-dev ## prefix affinity on the Mooncake trace: cache hits, time to the first token
 	@$(BIN)/python bench/prefix_replay.py $(ARGS)
+
+bench-traces: $(VENV)/.installed-dev ## Auto, Queue, Direct and a plain Service on public traces, scaled: goodput, GPU-seconds (ARGS=--virtual)
+	@$(BIN)/python bench/traces.py $(ARGS)
 
 bench-failover: $(VENV)/.installed-dev ## what failing over after a refused or reset connection or a 500 costs the client
 	@$(BIN)/python bench/failover.py $(ARGS)
