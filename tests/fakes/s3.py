@@ -1,6 +1,6 @@
 """A bucket of S3 in memory, for what is asked of one: PUT, GET, ListObjectsV2 and DeleteObjects, path-style."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -15,6 +15,8 @@ class FakeBucket:
         self.objects: dict[str, bytes] = {}
         self.url = ""
         self.authorizations: set[str] = set()
+        self.page = 1000
+        """How many objects one answer lists at most, and one request deletes."""
         self.fails = 0
         """So many of the next requests are answered with 500."""
 
@@ -36,20 +38,23 @@ class FakeBucket:
                     gone += f"<Deleted><Key>{escape(found.text)}</Key></Deleted>"
             return web.Response(text=f"<DeleteResult>{gone}</DeleteResult>", content_type="application/xml")
         if "list-type" in request.query:
-            return web.Response(text=self._listed(request.query.get("prefix", "")), content_type="application/xml")
+            return web.Response(text=self._listed(request.query), content_type="application/xml")
         if key not in self.objects:
             return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
         headers = {"etag": '"1"', "last-modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
         return web.Response(body=self.objects[key], headers=headers)
 
-    def _listed(self, prefix: str) -> str:
+    def _listed(self, query: Mapping[str, str]) -> str:
+        prefix, after = query.get("prefix", ""), query.get("continuation-token", "")
+        keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
         found = "".join(
-            f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size>"
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.objects[key])}</Size>"
             '<LastModified>2024-01-01T00:00:00.000Z</LastModified><ETag>"1"</ETag></Contents>'
-            for key, data in self.objects.items()
-            if key.startswith(prefix)
+            for key in keys[: self.page]
         )
-        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>"
+        more = len(keys) > self.page
+        token = f"<NextContinuationToken>{escape(keys[self.page - 1])}</NextContinuationToken>" if more else ""
+        return f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{found}</ListBucketResult>"
 
 
 @asynccontextmanager

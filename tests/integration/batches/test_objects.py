@@ -1,5 +1,6 @@
 """Objects in a directory and in a bucket."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -26,12 +27,13 @@ async def check(objects: Objects) -> None:
     """An object is what was put, the last time; a folder is deleted with all that is in it, and with nothing else."""
     await objects.put("t-a/file-1/000000", b"one")
     await objects.put("t-a/file-1/000001", b"\0" * 5_000_000)
+    await asyncio.gather(*(objects.put(f"t-a/file-1/x{number:06d}", b"x") for number in range(120)))
     await objects.put("t-a/file-10/000000", b"other")
     await objects.put("t-a/file-1/000000", b"again")
     assert await objects.get("t-a/file-1/000000") == b"again"
     assert await objects.get("t-a/file-1/000001") == b"\0" * 5_000_000
     await objects.delete("t-a/file-1")
-    for part in ("000000", "000001"):
+    for part in ("000000", "000001", "x000000", "x000077", "x000119"):
         with pytest.raises(ObjectGone):
             await objects.get(f"t-a/file-1/{part}")
     await objects.delete("t-a/file-1")
@@ -46,7 +48,7 @@ async def test_a_directory(tmp_path: Path) -> None:
 async def test_a_bucket(bucket: FakeBucket) -> None:
     """Objects in a bucket, below its prefix, with credentials of the environment; a failure is tried again."""
     objects = Objects("s3://files/some/where")
-    bucket.fails = 1
+    bucket.fails, bucket.page = 1, 50
     await check(objects)
     assert list(bucket.objects) == ["some/where/t-a/file-10/000000"]
     assert [KEY in one for one in bucket.authorizations] == [True]
