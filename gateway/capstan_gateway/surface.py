@@ -85,7 +85,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     app.include_router(feedback_routes(gateway.caches))
     app.include_router(response_routes(gateway.stores.responses, gateway.memory, gateway.deps.executor))
     app.include_router(file_routes(None if gateway.batches is None else gateway.batches.files))
-    app.include_router(batch_routes(gateway.batches, gateway.current))
+    app.include_router(batch_routes(gateway.batches))
     app.include_router(health_routes(gateway.not_ready, gateway.notes, admin_guard(gateway, apart=False).tells))
     if gateway.settings.admin_port is None:
         app.include_router(_reports(gateway))

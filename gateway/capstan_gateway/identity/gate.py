@@ -54,12 +54,12 @@ class Gate:
         """Give who somebody is by now who was let in before; None when their credential holds no more.
 
         `by_key`: it was an API key, which may have been revoked since, or been given other models. What a token has
-        said is believed for as long as the work lasts that was begun with it: tokens live for minutes, and are
-        withdrawn by nobody.
+        said is believed for as long as the work lasts that was begun with it, and its issuer is trusted: tokens live
+        for minutes, and are withdrawn by nobody.
         """
         if not principal.is_known:
             return principal if self._everybody else None
         if not by_key:
-            return principal if self._tokens is not None else None
+            return principal if self._tokens is not None and principal.issuer in self._tokens.issuers else None
         found = keyring.still(principal.key, self._wall)
         return found if found is not None and found.tenant == principal.tenant else None

@@ -17,7 +17,7 @@ class Principal:
     team: str = ""
     tier: str = ""
     key: str = ""
-    """Name of the API key; of a token, its issuer and subject. Empty: nobody."""
+    """Name of the API key; of a token, its issuer and subject, with a space between. Empty: nobody."""
     models: tuple[str, ...] = ()
     """Served names that it may use, with `*` for any run of characters; empty: all."""
 
@@ -28,6 +28,12 @@ class Principal:
     def is_known(self) -> bool:
         """Whether a credential says who it is."""
         return bool(self.key)
+
+    @property
+    def issuer(self) -> str:
+        """Whose token said who it is; "" where an API key did, whose name has no space, or nothing."""
+        issuer, space, _ = self.key.partition(" ")
+        return issuer if space else ""
 
 
 NOBODY: Final = Principal(tenant=EVERYBODY)

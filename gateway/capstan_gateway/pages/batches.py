@@ -1,7 +1,6 @@
 """Batches of requests: made, looked at, listed, cancelled. Who works on them is `batches.runner`."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
@@ -13,7 +12,6 @@ from capstan_gateway.batches.names import Names, new_batch_id, new_file_id
 from capstan_gateway.batches.records import BATCH_INPUT, WINDOW, WINDOW_SECONDS, BatchRecord, BatchSpec
 from capstan_gateway.batches.room import BatchRoom
 from capstan_gateway.batches.state import TooManyBatches
-from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.errors import NO_RETRY, InvalidRequest, StoreUnavailable
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.pages.expiry import FilesOff, read_expiry
@@ -29,7 +27,7 @@ MOST_VALUE: Final = 512
 _FIELDS: Final = ("input_file_id", "endpoint", "completion_window", "metadata", "output_expires_after")
 
 
-def batch_routes(room: BatchRoom | None, current: Callable[[], Runtime | None]) -> APIRouter:
+def batch_routes(room: BatchRoom | None) -> APIRouter:
     """POST and GET /v1/batches, GET /v1/batches/{id}, POST /v1/batches/{id}/cancel."""
     router = APIRouter(tags=["batches"])
 
@@ -42,10 +40,8 @@ def batch_routes(room: BatchRoom | None, current: Callable[[], Runtime | None]) 
     async def create_batch(request: Request) -> dict[str, Any]:
         """Make a batch of the requests in a file."""
         there, who = needed(), principal_of(request)
-        runtime = current()
-        by_key = runtime is not None and who.key in runtime.keyring.known
         now = int(there.batches.wall())
-        spec = read_batch(await request.body(), who, by_key=by_key, now=now, seconds=there.files.bounds.seconds)
+        spec = read_batch(await request.body(), who, now=now, seconds=there.files.bounds.seconds)
         names = Names.of(who.tenant)
         try:
             await _check_input(there.files, names, spec.input_file_id)
@@ -94,7 +90,7 @@ def batch_routes(room: BatchRoom | None, current: Callable[[], Runtime | None]) 
     return router
 
 
-def read_batch(body: bytes, who: Principal, *, by_key: bool, now: int, seconds: int) -> BatchSpec:
+def read_batch(body: bytes, who: Principal, *, now: int, seconds: int) -> BatchSpec:
     """Read what a client asks for; `seconds` is how long files are kept. Raises InvalidRequest."""
     try:
         document = orjson.loads(body)
@@ -119,7 +115,8 @@ def read_batch(body: bytes, who: Principal, *, by_key: bool, now: int, seconds: 
     kept = read_expiry(document.get("output_expires_after"), "output_expires_after")
     return BatchSpec(
         id=new_batch_id(), endpoint=endpoint, input_file_id=input_file_id, created_at=now,
-        expires_at=now + WINDOW_SECONDS, principal=who, by_key=by_key, metadata=_metadata(document.get("metadata")),
+        expires_at=now + WINDOW_SECONDS, principal=who, by_key=not who.issuer,
+        metadata=_metadata(document.get("metadata")),
         output_seconds=seconds if kept is None else min(kept, seconds),
         output_file_id=new_file_id(), error_file_id=new_file_id(),
     )  # fmt: skip

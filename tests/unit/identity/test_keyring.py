@@ -133,3 +133,21 @@ def test_who_is_let_in() -> None:
             closed.admit(credential, keyring)
     with pytest.raises(Unauthenticated):
         closed.admit(key_text("a").encode(), NO_KEYS)
+
+
+def test_who_was_let_in_before() -> None:
+    """Work that was begun with a key goes on for whoever has it by now, and ends where it is revoked, has expired, or
+    is another tenant's; that of nobody goes on while everybody is served."""
+    closed, opened = Gate(wall=lambda: NOW), Gate(everybody=True, wall=lambda: NOW)
+    who = closed.admit(key_text("a").encode(), build(key_entry("a", tenant="acme")))
+    assert not who.issuer
+    for entries, found in (
+        ((key_entry("a", tenant="acme", models=("m",)),), Principal(tenant="acme", key="a", models=("m",))),
+        ((key_entry("a", tenant="other"),), None),
+        ((key_entry("a", tenant="acme", expires=int(NOW)),), None),
+        ((key_entry("b", tenant="acme"),), None),
+    ):
+        for gate in (closed, opened):
+            assert gate.still(who, build(*entries), by_key=True) == found
+    assert opened.still(NOBODY, NO_KEYS, by_key=True) is NOBODY
+    assert closed.still(NOBODY, NO_KEYS, by_key=True) is None

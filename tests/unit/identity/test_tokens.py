@@ -220,6 +220,18 @@ def test_the_gate_takes_keys_and_tokens() -> None:
         closed.admit(bad, NO_KEYS)
 
 
+def test_a_token_s_word_outlives_it_only_while_its_issuer_is_trusted() -> None:
+    """Work that was begun with a token goes on when it has expired, and not when tokens of its issuer are refused."""
+    world, other = World(), World()
+    gate = Gate(tokens=world.tokens)
+    who = gate.admit(world.fake.sign().encode(), NO_KEYS)
+    assert who.issuer == URL
+    assert gate.still(who, NO_KEYS, by_key=False) is who
+    other.tokens.issuers.clear()
+    for later in (Gate(tokens=other.tokens), Gate()):
+        assert later.still(who, NO_KEYS, by_key=False) is None
+
+
 def test_a_token_that_was_checked_costs_no_signature(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is found by its hash, and nothing of it is read."""
     world = World()
