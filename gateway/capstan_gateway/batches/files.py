@@ -9,7 +9,7 @@ from typing import Final
 from capstan_gateway.batches.names import TENANTS, Names, is_file_id, new_file_id
 from capstan_gateway.batches.objects import PART_BYTES, FilesDown, Objects
 from capstan_gateway.batches.records import FileRecord
-from capstan_gateway.batches.scripts import DROP_FIELD, DROP_FILE, PUT_FILE, SET_FIELD
+from capstan_gateway.batches.scripts import DROP_FIELD, DROP_FILE, HAS_ROOM, PUT_FILE, SET_FIELD
 from capstan_gateway.stores.port import KeyStore
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,13 @@ class Files:
     async def keep(self, names: Names, record: FileRecord) -> None:
         """Take a file whose objects are there, whatever the tenant has."""
         await self._put(names, record, size=record.size, bounded=False)
+
+    async def check_room(self, names: Names) -> None:
+        """Raise TooManyFiles where a tenant has as many as it may: what comes now would come on top of that."""
+        bounds = self.bounds
+        self._check(
+            await self._store.run_script(HAS_ROOM, (names.files, names.sizes), (bounds.files, bounds.files_bytes))
+        )
 
     async def find(self, names: Names, file_id: str) -> FileRecord | None:
         """Give a tenant's file; None where there is none."""
@@ -134,12 +141,15 @@ class Files:
                 int(again),
             ),
         )  # fmt: skip
+        self._check(done)
+        if done == -3:
+            raise UploadOver
+
+    def _check(self, done: int) -> None:
         if done == -1:
             raise TooManyFiles(f"there are {self.bounds.files} files already, the most that are kept")
         if done == -2:
             raise TooManyFiles(f"all files together may be {self.bounds.files_bytes} bytes")
-        if done == -3:
-            raise UploadOver
 
     def is_over(self, record: FileRecord) -> bool:
         """Whether an upload has had all its time."""

@@ -1,5 +1,6 @@
 """The lines of a batch's input: cut apart, read, and checked before any of them is asked. Pure."""
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -89,7 +90,8 @@ def read_line(line: bytes, number: int, endpoint: str) -> LineRequest | Fault:
         message = f"This line has more values than a request may have, {MAX_VALUES}, or too many objects and lists."
         return Fault("invalid_value", message, None, number)
     try:
-        document = orjson.loads(line)
+        # Some editors begin a file with a mark of its encoding.
+        document = orjson.loads(line.removeprefix(BOM_UTF8) if number == 1 else line)
     except orjson.JSONDecodeError:
         return Fault("invalid_json_line", "This line is not parseable as valid JSON.", None, number)
     if not isinstance(document, dict):

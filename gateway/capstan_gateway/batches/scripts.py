@@ -34,6 +34,13 @@ return 1
 0: whatever there is; 1: it must be there. -1: too many files; -2: too many bytes; -3: it is not there. One that is
 there is replaced."""
 
+HAS_ROOM: Final = """
+if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[1]) then return -1 end
+if tonumber(redis.call('HGET', KEYS[2], '') or '0') >= tonumber(ARGV[2]) then return -2 end
+return 1
+"""
+"""KEYS: as above. ARGV: most files, most bytes. -1: there are as many files; -2: as many bytes."""
+
 DROP_FILE: Final = """
 local size = redis.call('HGET', KEYS[2], ARGV[1])
 local gone = redis.call('HDEL', KEYS[1], ARGV[1])

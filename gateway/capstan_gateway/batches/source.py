@@ -19,14 +19,18 @@ WAIT_SECONDS: Final = 1.0
 class Source:
     """The input of one batch."""
 
-    def __init__(self, names: Names, spec: BatchSpec, means: Means, on_end: Callable[[End], None]) -> None:
-        """`on_end` hears why it breaks off: the file is not there any more, or cannot be read as it was."""
+    def __init__(
+        self, names: Names, spec: BatchSpec, means: Means, *, on_end: Callable[[End], None], stopped: Callable[[], bool]
+    ) -> None:
+        """`on_end` hears why it breaks off: the file is not there any more, or cannot be read as it was. Nobody waits
+        for memory once it is `stopped`."""
         self._names = names
         self._spec = spec
         self._means = means
         self._on_end = on_end
+        self._stopped = stopped
 
-    async def check(self, validator: Validator, stopped: Callable[[], bool]) -> None:
+    async def check(self, validator: Validator) -> None:
         """Have all lines checked, beside the loop, unless that is stopped, or there are faults enough."""
         most = self._means.most_line_bytes
         splitter, over = Splitter(most), False
@@ -45,7 +49,7 @@ class Source:
 
         async with aclosing(self.pieces()) as pieces:
             async for piece in pieces:
-                over = await self._means.threads.run(take, piece) or stopped()
+                over = await self._means.threads.run(take, piece) or self._stopped()
                 if over:
                     return
         await self._means.threads.run(take, None)
@@ -60,7 +64,9 @@ class Source:
             return
         share = means.budget.share()
         try:
-            while not share.grow_easily(2 * PART_BYTES):  # noqa: ASYNC110 - nobody tells of room
+            while not share.grow_easily(2 * PART_BYTES):
+                if self._stopped():
+                    return
                 await asyncio.sleep(WAIT_SECONDS)
             async with aclosing(means.files.read(self._names, record)) as pieces:
                 async for piece in pieces:

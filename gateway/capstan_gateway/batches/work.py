@@ -1,6 +1,7 @@
 """One batch from wherever it is to its end, by whoever has its lease."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -159,7 +160,7 @@ class Work:
         validator = Validator(
             spec.endpoint, most_lines=means.most_lines, has_model=lambda name: means.asks.has_model(who, name)
         )
-        await self._source(batch).check(validator, self._stop.is_set)
+        await self._source(batch, stopped=self._stop.is_set).check(validator)
         if self._end is not None:
             return batch
         if self._stop.is_set():
@@ -175,8 +176,8 @@ class Work:
             return batch
         return await means.batches.read(self.lease)
 
-    def _source(self, batch: BatchRecord) -> Source:
-        return Source(self.lease.names, batch.spec, self._means, self._finish_as)
+    def _source(self, batch: BatchRecord, *, stopped: Callable[[], bool]) -> Source:
+        return Source(self.lease.names, batch.spec, self._means, on_end=self._finish_as, stopped=stopped)
 
     # --- in progress ------------------------------------------------------------------------------------------------
 
@@ -186,7 +187,7 @@ class Work:
         stopping = asyncio.create_task(self._stop.wait())
         self._rest()
         try:
-            async with aclosing(self._source(batch).requests()) as lines:
+            async with aclosing(self._source(batch, stopped=self._stop.is_set).requests()) as lines:
                 async for number, request in lines:
                     if self._stop.is_set():
                         break
@@ -288,7 +289,7 @@ class Work:
             end = CANCELLED
         if end is not None and end.rest:
             await outputs.settle()
-            async with aclosing(self._source(batch).requests()) as lines:
+            async with aclosing(self._source(batch, stopped=lambda: False).requests()) as lines:
                 async for number, request in lines:
                     if number not in outputs.done:
                         line = line_of_error(new_line_id(), request.custom_id, end.code, end.message)

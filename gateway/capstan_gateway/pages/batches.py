@@ -6,7 +6,7 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, Request
 
-from capstan_gateway.batches.files import Files
+from capstan_gateway.batches.files import Files, TooManyFiles
 from capstan_gateway.batches.lines import ENDPOINTS
 from capstan_gateway.batches.names import Names, new_batch_id, new_file_id
 from capstan_gateway.batches.records import BATCH_INPUT, WINDOW, WINDOW_SECONDS, BatchRecord, BatchSpec
@@ -15,6 +15,7 @@ from capstan_gateway.batches.state import TooManyBatches
 from capstan_gateway.errors import NO_RETRY, InvalidRequest, StoreUnavailable
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.pages.expiry import FilesOff, read_expiry
+from capstan_gateway.pages.file_bytes import too_many_files
 from capstan_gateway.pages.guard import principal_of
 from capstan_gateway.pages.listing import place_after, read_limit, written
 from capstan_gateway.stores.port import StoreDown
@@ -45,8 +46,11 @@ def batch_routes(room: BatchRoom | None) -> APIRouter:
         names = Names.of(who.tenant)
         try:
             await _check_input(there.files, names, spec.input_file_id)
+            await there.files.check_room(names)
             await there.batches.create(names, spec)
             return await _told(there, names, spec.id)
+        except TooManyFiles as error:
+            raise too_many_files(error) from None
         except TooManyBatches as error:
             raise InvalidRequest(str(error), status=429, code="too_many_batches", headers=(NO_RETRY,)) from None
         except StoreDown as error:
@@ -59,12 +63,16 @@ def batch_routes(room: BatchRoom | None) -> APIRouter:
         limit = read_limit(query.get("limit"), most=MOST_LISTED, otherwise=LISTED)
         try:
             ids = await there.batches.ids(names)
-            begin = place_after(ids, query.get("after"))
-            found = await asyncio.gather(*(there.batches.find(names, one) for one in ids[begin : begin + limit]))
+            end = place_after(ids, query.get("after"))
+            page: list[dict[str, Any]] = []
+            # NB: some may be gone already, and clients take an empty page for the end.
+            while not page and end < len(ids):
+                begin, end = end, end + limit
+                found = await asyncio.gather(*(there.batches.find(names, one) for one in ids[begin:end]))
+                page = [record.told() for record in found if record is not None]
         except StoreDown as error:
             raise StoreUnavailable("batches") from error
-        page = [record.told() for record in found if record is not None]
-        return written(page, more=begin + limit < len(ids))
+        return written(page, more=end < len(ids))
 
     @router.get("/v1/batches/{batch_id}")
     async def get_batch(request: Request, batch_id: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ GET  /v1/files/{id}/content   the bytes of a file
 """
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from typing import Any, Final
 
 import orjson
@@ -13,7 +13,7 @@ import orjson
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.batches.files import UPLOAD_SECONDS, Files, TooManyFiles, Upload, UploadOver
 from capstan_gateway.batches.names import Names
-from capstan_gateway.batches.objects import PART_BYTES, FilesDown
+from capstan_gateway.batches.objects import PART_BYTES, FilesDown, ObjectGone
 from capstan_gateway.batches.records import BATCH_INPUT, FileRecord
 from capstan_gateway.errors import (
     ClientGone,
@@ -79,7 +79,10 @@ class FilePages:
             else:
                 respond_error(exchange, StoreUnavailable("files"), request_id)
         except GatewayError as error:
-            respond_error(exchange, error, request_id)
+            if exchange.started:
+                exchange.abandon()
+            else:
+                respond_error(exchange, error, request_id)
 
     async def _upload(self, exchange: Exchange, files: Files, names: Names, request_id: bytes) -> None:
         most = files.bounds.file_bytes
@@ -113,7 +116,7 @@ class FilePages:
         if record is None:
             raise no_such_file(file_id)
         exchange.reserve(PART_BYTES)
-        async for part in files.read(names, record):
+        async for part in _read(files, names, record):
             for begin in range(0, len(part), _PIECE):
                 piece = part[begin : begin + _PIECE]
                 if exchange.gone:
@@ -128,11 +131,20 @@ class FilePages:
         exchange.finish()
 
 
+async def _read(files: Files, names: Names, record: FileRecord) -> AsyncGenerator[bytes, None]:
+    try:
+        async for part in files.read(names, record):
+            yield part
+    except ObjectGone:
+        # It was deleted just now, or lost: to try again helps nobody.
+        raise no_such_file(record.id) from None
+
+
 async def _begin(files: Files, names: Names, filename: str, size: int | None) -> Upload:
     try:
         return await files.begin(names, filename=filename, purpose=BATCH_INPUT, size=size)
     except TooManyFiles as error:
-        raise _too_many(error) from None
+        raise too_many_files(error) from None
 
 
 async def _finish(form: Form, upload: Upload | None) -> FileRecord:
@@ -151,7 +163,7 @@ async def _finish(form: Form, upload: Upload | None) -> FileRecord:
     try:
         return await upload.finish(seconds=seconds)
     except TooManyFiles as error:
-        raise _too_many(error) from None
+        raise too_many_files(error) from None
     except UploadOver:
         raise RequestTimeout(f"the upload took longer than {UPLOAD_SECONDS} s") from None
 
@@ -171,7 +183,8 @@ def _check(fields: dict[str, str]) -> None:
         raise InvalidRequest("`purpose` must be batch: files are kept for nothing else", param=_PURPOSE)
 
 
-def _too_many(error: TooManyFiles) -> InvalidRequest:
+def too_many_files(error: TooManyFiles) -> InvalidRequest:
+    """Say that the tenant has as many as it may."""
     return InvalidRequest(f"{error}: delete some of them first", code="too_many_files")
 
 

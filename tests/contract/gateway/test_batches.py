@@ -1,7 +1,9 @@
 """What the official `openai` client makes of files and batches: a real Redis and a directory behind the gateway."""
 
 import json
+import shutil
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +182,9 @@ async def test_files_are_listed_given_and_deleted(client: openai.AsyncOpenAI, tm
     with pytest.raises(openai.NotFoundError, match="No such File object"):
         await client.files.content(first.id)
     assert [path for path in (tmp_path / "files").rglob("*") if first.id in str(path)] == []
+    shutil.rmtree(tmp_path / "files" / _names().folder(second.id))
+    with pytest.raises(openai.NotFoundError, match="No such File object"):
+        await client.files.content(second.id)
 
 
 async def test_another_tenant_sees_nothing(
@@ -269,6 +274,34 @@ async def test_a_place_for_files_that_cannot_be_had(
             await client.files.create(file=("a", b"{}\n"), purpose="batch")
     assert raised.value.status_code == 503
     assert "the place for files cannot be had" in caplog.text
+
+
+async def test_what_a_batch_gives_is_bounded_too(tmp_path: Path, server: RedisServer, upstream: FakeUpstream) -> None:
+    """A tenant with as many files as it may have makes no further batch, also not of a file that it has."""
+    async with gateway_on(tmp_path, server, upstream, files=2) as gateway, gateway.client() as client:
+        over = await ended(client, (await begun(client, line(1))).id)
+        room = gateway.gateway.batches
+        assert room is not None
+        bounds, again = room.files.bounds, {"endpoint": ENDPOINT, "completion_window": "24h"}
+        for changed, what in (({"files_bytes": 20, "files": 9}, "20 bytes"), ({}, "2 files already")):
+            room.files.bounds = replace(bounds, **changed)  # type: ignore[misc, arg-type]
+            with pytest.raises(openai.BadRequestError, match=what):
+                await client.batches.create(input_file_id=over.input_file_id, **again)  # type: ignore[arg-type]
+        with pytest.raises(openai.BadRequestError, match="uploaded with the purpose batch"):
+            await client.batches.create(input_file_id=over.output_file_id, **again)  # type: ignore[arg-type]
+        await client.files.delete(over.output_file_id)
+        await client.batches.create(input_file_id=over.input_file_id, **again)  # type: ignore[arg-type]
+
+
+async def test_a_list_passes_over_what_is_gone(client: openai.AsyncOpenAI, server: RedisServer) -> None:
+    """A page whose batches have all been forgotten by now does not end the list."""
+    batches = [await begun(client, b"{nonsense") for _ in range(4)]
+    for batch in batches:
+        await ended(client, batch.id)
+    listed = [one.id async for one in client.batches.list()]
+    assert set(listed) == {batch.id for batch in batches}
+    server.client().delete(*(_names().batch(gone) for gone in listed[1:3]))
+    assert [one.id async for one in client.batches.list(limit=1)] == [listed[0], listed[3]]
 
 
 async def test_without_a_place_for_files_there_are_none(tmp_path: Path, upstream: FakeUpstream) -> None:

@@ -78,6 +78,13 @@ def test_a_line_that_costs_too_much_is_refused(value: str) -> None:
     assert isinstance(read_line((text % (ENDPOINT, f'"{value}"')).encode(), 7, ENDPOINT), LineRequest)
 
 
+def test_a_file_may_begin_with_a_mark() -> None:
+    """The byte order mark that some editors write before the first line is no fault; elsewhere it is."""
+    line = b'\xef\xbb\xbf{"custom_id":"a","method":"POST","url":"%s","body":{"model":"m"}}' % ENDPOINT.encode()
+    assert isinstance(read_line(line, 1, ENDPOINT), LineRequest)
+    assert isinstance(read_line(line, 2, ENDPOINT), Fault)
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("mn")), min_size=1, max_size=12), st.integers(1, 12))
 def test_an_input_is_taken_if_all_its_lines_go_together(lines: list[tuple[str, str]], most: int) -> None:
     """There is no fault exactly where ids are unique, the model is one, and there are no more lines than may be."""
