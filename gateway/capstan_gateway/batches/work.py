@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 import orjson
@@ -208,16 +209,28 @@ class Work:
                 # What only waits for its turn, or to be asked again, is cut off at once.
                 for task in tasks - asked:
                     task.cancel()
-                grace = DRAIN_SECONDS if self._end is None else GRACE_SECONDS
-                done, _ = await asyncio.wait(asked, timeout=grace)
-                for task in done:
-                    task.result()
+                await self._drain(asked)
         finally:
             stopping.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(stopping, *tasks, return_exceptions=True)
             self._idle_since = None
+
+    async def _drain(self, asked: set[asyncio.Task[None]]) -> None:
+        """Wait for what is being asked: to its end where the batch only leaves its place."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while asked and loop.time() - began < self._grace:
+            done, asked = await asyncio.wait(asked, timeout=BEAT_SECONDS)
+            for task in done:
+                task.result()
+
+    @property
+    def _grace(self) -> float:
+        if self._end is not None:
+            return GRACE_SECONDS
+        return inf if self._means.asks.is_ready else DRAIN_SECONDS
 
     def _has_room(self, share: Share, size: int, *, alone: bool) -> bool:
         """Whether a line of this size may be held until it is asked: of large ones one at least, if it ever fits."""

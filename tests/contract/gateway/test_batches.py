@@ -240,6 +240,7 @@ async def test_what_is_asked_wrongly_is_refused(client: openai.AsyncOpenAI, gate
         ({"endpoint": "/v1/images"}, "`endpoint` must be one of"),
         ({"metadata": {"a": "b" * 513}}, "`metadata` must have keys"),
         ({"input_file_id": "file-" + "0" * 32}, "No such File object"),
+        ({"extra_body": {"priority": 1}}, "Unknown parameter: 'priority'"),
     ):
         given: Any = {
             "input_file_id": file.id, "endpoint": ENDPOINT, "completion_window": "24h", "metadata": None, **changed,
