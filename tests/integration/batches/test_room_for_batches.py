@@ -11,6 +11,7 @@ import pytest
 from capstan_gateway.batches import order, runner, work
 from capstan_gateway.batches.names import Names
 from capstan_gateway.batches.runner import MOST_HELD
+from capstan_gateway.batches.work import MOST_TAKEN
 from capstan_gateway.identity.principal import EVERYBODY
 from fakes.openai_upstream import FakeUpstream
 from support.batches import Engine, begun, ended, gateway_on, line, results
@@ -238,6 +239,26 @@ async def test_redis_that_does_not_answer_holds_a_batch_up(
         over = await ended(client, batch.id)
         assert over.status == "completed"
         assert len(await results(client, over.output_file_id)) == 40
+
+
+async def test_a_batch_that_nobody_can_do_ends(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+) -> None:
+    """A batch at which everybody has failed again and again fails, with an error for each line; one that cannot be
+    ended like that either fails with what it has."""
+    async with gateway_on(tmp_path, server, upstream) as gateway, gateway.client() as client:
+        gateway.gateway.drain()
+        batches = [await begun(client, line(1), line(2)) for _ in range(2)]
+        for batch, taken in zip(batches, (MOST_TAKEN, 2 * MOST_TAKEN), strict=True):
+            server.client().hset(Names.of(EVERYBODY).batch(batch.id), "taken", taken)
+        gateway.gateway.requests.draining = False
+        ends = [await ended(client, batch.id) for batch in batches]
+        assert [(one.status, one.errors.data[0].code) for one in ends] == [("failed", "batch_abandoned")] * 2
+        errors = await results(client, ends[0].error_file_id)
+        assert {name: one["error"]["code"] for name, one in errors.items()} == {
+            "line-1": "batch_abandoned", "line-2": "batch_abandoned",
+        }  # fmt: skip
+        assert (ends[1].error_file_id, engine.asked) == (None, [])
 
 
 async def test_an_input_that_is_gone(tmp_path: Path, server: RedisServer, upstream: FakeUpstream) -> None:
