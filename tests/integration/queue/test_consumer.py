@@ -1,5 +1,6 @@
 """A worker of the queue, a real Redis, and an engine that does what a test says."""
 
+import asyncio
 import os
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from capstan_contract.queue.names import PriorityClass, told_key
 from capstan_contract.queue.wire import AnswerHead, Packing
 from capstan_worker.errors import EngineError, EngineUnreachable
+from capstan_worker.queue import consumer as consumers
 from support.queue_gateway import QueueGateway
 from support.queue_worker import ScriptedEngine, consumer
 from support.redis_server import RedisServer
@@ -95,6 +97,31 @@ async def test_no_more_is_taken_than_there_is_room(server: RedisServer, gateway:
         answers = await gateway.done(*ids)
     assert engine.most == 2
     assert all(answer.ends == ["end"] for answer in answers)
+
+
+@pytest.mark.parametrize("bound", ["MOST_BODIES", "MOST_HELD"])
+async def test_no_more_is_taken_than_there_is_memory_for(
+    server: RedisServer, gateway: QueueGateway, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """While bodies, or answers that Redis has not taken, are more than a worker may hold, it takes nothing more."""
+    monkeypatch.setattr(consumers, bound, 100 if bound == "MOST_BODIES" else -1)
+    engine = ScriptedEngine()
+    async with consumer(server.url, engine):
+        ids = [gateway.ask(body=os.urandom(200))]
+        if bound == "MOST_HELD":
+            await asyncio.sleep(0.5)  # So that it would have been taken.
+            assert not engine.asked
+            monkeypatch.setattr(consumers, bound, 0)
+        await eventually(lambda: engine.has(ids[0]), every=0.01, what="the first")
+        if bound == "MOST_BODIES":
+            ids.append(gateway.ask(body=os.urandom(200)))
+            await asyncio.sleep(0.5)
+        engine.give(ids[0], b"x", None)
+        if bound == "MOST_BODIES":
+            await eventually(lambda: engine.has(ids[1]), every=0.01, what="the second")
+            engine.give(ids[1], b"x", None)
+        await gateway.done(*ids)
+    assert engine.most == 1
 
 
 async def test_a_cancel_reaches_the_engine(server: RedisServer, gateway: QueueGateway) -> None:
