@@ -15,6 +15,7 @@ from capstan_contract.config import GatewayConfig
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.names import AUTO
 from capstan_contract.requirements import KNOWN
+from capstan_gateway.background.room import BackgroundRoom
 from capstan_gateway.batches.room import BatchRoom
 from capstan_gateway.caches.answered import Answered
 from capstan_gateway.caches.room import SharedCaches
@@ -167,7 +168,16 @@ class Gateway:
         )
         """What waits in Redis for models; None: there is none."""
         self.demand = Demand(self.current, self.queues)
+        background = (
+            None
+            if self.stores.redis is None or self.stores.responses is None
+            else BackgroundRoom(
+                settings, self.stores.redis, self.stores.responses.bounds, metrics=self.metrics, budget=self.memory,
+                threads=self._documents, rng=self._rng, is_key=self._is_key,
+            )
+        )  # fmt: skip
         self.deps = Deps(
+            later=background,
             dispatcher=direct
             if self.queues is None
             else queue_dispatcher(direct, self.queues, budget=budget, metrics=self.metrics),
@@ -250,6 +260,8 @@ class Gateway:
             set_ratios=self.metrics.set_kv_cache_hits,
             seconds=settings.engine_metrics_seconds,
         )
+        self.background = background
+        """Responses in the background; None: none is stored."""
         self.batches = (
             None
             if settings.files_url is None or self.stores.redis is None
@@ -278,6 +290,11 @@ class Gateway:
     def current(self) -> Runtime | None:
         """Give the Runtime that new requests take."""
         return self.store.runtime
+
+    async def finish(self) -> None:
+        """Return when nothing is asked any more of which no connection says that it goes on. Only when it drains."""
+        if self.background is not None:
+            await self.background.finish()
 
     def drain(self) -> None:
         """Tell load balancers, and clients with every answer, to go elsewhere; requests are still served."""
@@ -323,6 +340,8 @@ class Gateway:
             *(Job(f"oidc {issuer.name}", issuer.run) for issuer in self._issuers()),
             *self._sources(),
         ]
+        if self.background is not None:
+            jobs.append(Job("background-responses", self.background.run))
         if self.batches is not None:
             jobs.append(Job("batches", self.batches.run))
         if self.tokenizers is not None:
@@ -463,6 +482,11 @@ class Gateway:
                 self.metrics.tokenizer_faults.retain("tokenizer", self.tokenizers.names())
 
         return Prepared(runtime, commit)
+
+    def _is_key(self, name: str) -> bool:
+        """Whether an API key of this name is in the config."""
+        runtime = self.current()
+        return runtime is not None and name in runtime.keyring.known
 
     def _issuers(self) -> Iterable[Issuer]:
         return () if self.tokens is None else self.tokens.issuers.values()

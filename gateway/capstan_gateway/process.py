@@ -40,11 +40,22 @@ async def serve(settings: Settings, *, make: Callable[[Settings], Gateway] = Gat
         await first_of(stop, gateway.jobs.is_given_up)
         gateway.drain()
         await _either(hurry, settings.drain_seconds)
+        finishing = asyncio.create_task(_finish(gateway, hurry, settings.grace_seconds))
         await api.close(grace_seconds=settings.grace_seconds, hurry=hurry)
+        await finishing
         if admin is not None:
             # It stays until the API is done, so that the last metrics can be read.
             await admin.close(grace_seconds=1.0, hurry=hurry)
     return FAILED if gateway.jobs.given_up is not None else 0
+
+
+async def _finish(gateway: Gateway, hurry: asyncio.Event, seconds: float) -> None:
+    """Return when nothing is asked any more for those who do not wait, the time is over, or there is a hurry."""
+    finishing = asyncio.create_task(gateway.finish())
+    hurrying = asyncio.create_task(hurry.wait())
+    await asyncio.wait((finishing, hurrying), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in (finishing, hurrying):
+        task.cancel()
 
 
 async def listen(listener: Listener, settings: Settings, port: int) -> Listener:

@@ -252,6 +252,15 @@ class Settings:
     stored_responses_bytes: int = setting(
         64 * MEBIBYTE, "most bytes of them for one tenant; the oldest go first", least=1
     )
+    background_responses: int = setting(
+        256, "most responses in the background of one tenant that are not over", least=1, most=10_000
+    )
+    background_concurrency: int = setting(
+        64, "how many responses in the background one gateway asks for at once", least=1, most=2048
+    )
+    background_seconds: int = setting(
+        3600, "how long a response in the background may take until it has failed", least=1, most=MAX_KEPT_SECONDS
+    )
     usage_days: int = setting(
         35, "how many days it is kept who has used how much of which model, in Redis if there is one; 0: nobody counts",
         least=0, most=366,

@@ -48,8 +48,11 @@ def api_listener(gateway: Gateway) -> Listener:
         )
         for route in ROUTES
     }
+    inside = _inside(gateway, inference)
+    if gateway.background is not None:
+        gateway.background.begin(inside)
     if gateway.batches is not None:
-        gateway.batches.begin(_inside(gateway, inference))
+        gateway.batches.begin(inside)
     admin = admin_guard(gateway, apart=False) if gateway.settings.admin_port is None else None
     guard = ApiGuard(gateway.gate, gateway.current, admin)
     return _listener(gateway, inference, create_pages(gateway), guard, "api")
@@ -83,7 +86,9 @@ def create_pages(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Capstan gateway", redoc_url=None)
     app.include_router(model_routes(gateway.current))
     app.include_router(feedback_routes(gateway.caches))
-    app.include_router(response_routes(gateway.stores.responses, gateway.memory, gateway.deps.executor))
+    app.include_router(
+        response_routes(gateway.stores.responses, gateway.background, gateway.memory, gateway.deps.executor)
+    )
     app.include_router(file_routes(None if gateway.batches is None else gateway.batches.files))
     app.include_router(batch_routes(gateway.batches))
     app.include_router(health_routes(gateway.not_ready, gateway.notes, admin_guard(gateway, apart=False).tells))

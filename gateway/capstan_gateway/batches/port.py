@@ -3,9 +3,9 @@
 from typing import Protocol
 
 from capstan_gateway.batches.records import BatchSpec
-from capstan_gateway.batches.results import Answer
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.memory import Share
+from capstan_gateway.own_asks import Answer
 
 
 class Asks(Protocol):

@@ -1,13 +1,11 @@
 """What a batch answers to one line, and which lines are done. Pure."""
 
-from collections.abc import Sequence
-from math import isnan
-from typing import Final, NamedTuple
+from typing import Final
 
 import orjson
 
-from capstan_gateway.headers import Header, find_header
-from capstan_gateway.life.pauses import doubled
+from capstan_gateway.headers import find_header
+from capstan_gateway.own_asks import Answer
 
 OUTPUT: Final = "o"
 ERROR: Final = "e"
@@ -15,47 +13,7 @@ EXPIRED: Final = "batch_expired"
 EXPIRED_MESSAGE: Final = "This request could not be executed before the completion window expired."
 KEY_GONE: Final = "invalid_api_key"
 KEY_GONE_MESSAGE: Final = "The API key that created this batch is not valid any more."
-MOST_FAILURES: Final = 4
-"""How often a line is asked whose answers are failures of the server."""
-_WAITED: Final = frozenset((429, 503))
-_RETRIED: Final = frozenset((408, 500, 502, 504))
 _ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
-
-
-class Answer(NamedTuple):
-    """What the gateway answers to the request of one line."""
-
-    status: int
-    headers: Sequence[Header]
-    body: bytes
-
-
-class Retry(NamedTuple):
-    """A line is asked once more."""
-
-    seconds: float
-    """After so long."""
-    all_wait: bool
-    """Whether that is so for all lines of its batch."""
-
-
-def retry_of(answer: Answer, *, failures: int, waits: int, left_seconds: float) -> Retry | None:
-    """Say when a line is asked once more that was answered so; None: that is its answer.
-
-    `failures` and `waits` are how often it has failed, and how often it was to wait, this answer included. Limits and
-    models without room (429, 503) are waited for as long as the batch has time (`left_seconds`), unless they end later
-    than that; other failures of the server a few times.
-    """
-    if answer.status in _WAITED:
-        told = _retry_after(answer.headers)
-        seconds = _doubled(waits) if told is None else max(told, 0.05)
-        # An SDK that is told not to try again has nobody waiting as long as this; what is told is when that would help.
-        final = told is None and _says_no(answer.headers)
-        return None if final or seconds > left_seconds else Retry(seconds, all_wait=answer.status == 429)
-    if answer.status in _RETRIED and failures < MOST_FAILURES and not _says_no(answer.headers):
-        seconds = _doubled(failures)
-        return None if seconds > left_seconds else Retry(seconds, all_wait=False)
-    return None
 
 
 def line_of_answer(line_id: str, custom_id: str, answer: Answer) -> tuple[str, bytes]:
@@ -113,22 +71,3 @@ def _document(body: bytes) -> object:
         return body.decode("utf-8", "replace")
     # NB: a line of an answer would be one of the file. In JSON these are never in a text, only between its parts.
     return orjson.Fragment(body.translate(_ONE_LINE))
-
-
-def _retry_after(headers: Sequence[Header]) -> float | None:
-    for name, value in headers:
-        if name == b"retry-after":
-            try:
-                seconds = float(value)
-            except ValueError:
-                return None
-            return None if isnan(seconds) else seconds
-    return None
-
-
-def _says_no(headers: Sequence[Header]) -> bool:
-    return find_header(headers, b"x-should-retry") == b"false"
-
-
-def _doubled(times: int) -> float:
-    return doubled(0.5, 30.0, max(times - 1, 0))

@@ -16,12 +16,13 @@ from capstan_gateway.batches.means import Means
 from capstan_gateway.batches.names import new_line_id
 from capstan_gateway.batches.outputs import Outputs
 from capstan_gateway.batches.records import BatchRecord
-from capstan_gateway.batches.results import ERROR, OUTPUT, Answer, line_of_answer, line_of_error, retry_of
+from capstan_gateway.batches.results import ERROR, OUTPUT, line_of_answer, line_of_error
 from capstan_gateway.batches.source import WAIT_SECONDS, Source
 from capstan_gateway.batches.state import Lease, LeaseLost
 from capstan_gateway.batches.status import Status
 from capstan_gateway.batches.turns import Owner
 from capstan_gateway.memory import Share
+from capstan_gateway.own_asks import Answer, retry_of
 from capstan_gateway.stores.port import StoreDown
 
 BEAT_SECONDS: Final = 1.0

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from capstan_contract.names import REQUEST_ID_HEADER
+from capstan_gateway.background.port import Slot
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
 from capstan_gateway.identity.credential import API_KEY, AUTHORIZATION, CREDENTIAL_HEADERS, X_API_KEY, credential_of
@@ -11,6 +12,7 @@ from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.principal import NOBODY, Principal
 from capstan_gateway.identity.tokens import Undecided
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.asked_later import prefers_async
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.options import MAX_COST_HEADER, Options
@@ -30,8 +32,9 @@ _REQUEST_ID: Final = REQUEST_ID_HEADER.encode()
 _TRACE: Final = frozenset((b"traceparent", b"tracestate"))
 _SESSION: Final = b"x-session-id"
 _MAX_COST: Final = MAX_COST_HEADER.encode()
+_PREFER: Final = b"prefer"
 _READ: Final = frozenset(
-    (_REQUEST_ID, _SESSION, _MAX_COST, *_TRACE, b"content-type", b"content-encoding", *CREDENTIAL_HEADERS)
+    (_REQUEST_ID, _SESSION, _MAX_COST, _PREFER, *_TRACE, b"content-type", b"content-encoding", *CREDENTIAL_HEADERS)
 )
 _MAX_SESSION_BYTES: Final = 256
 _MAX_TRACE_BYTES: Final = 1024
@@ -96,8 +99,10 @@ class InferenceHandler:
             return None
         return self._serve(delivery, principal)
 
-    def serve_own(self, exchange: Exchange, principal: Principal) -> Awaitable[None] | None:
-        """Begin to serve a request that the gateway itself makes for somebody, whose word counts for who that is."""
+    def serve_own(self, exchange: Exchange, principal: Principal, slot: Slot | None = None) -> Awaitable[None] | None:
+        """Begin to serve a request that the gateway itself makes for somebody, whose word counts for who that is.
+
+        With a `slot` the answer is put there that is to be kept."""
         runtime = self._store.runtime
         requests = self._requests
         if runtime is None or len(requests) >= requests.limit:
@@ -105,6 +110,7 @@ class InferenceHandler:
             return None
         now = self._deps.clock()
         delivery = Delivery(exchange, self._route, runtime, now, now + BODY_SECONDS)
+        delivery.slot = slot
         self._read_headers(delivery)
         return self._serve(delivery, principal)
 
@@ -145,6 +151,8 @@ class InferenceHandler:
                 api_key = api_key or value
             elif name == b"content-encoding":
                 delivery.content_encoding = value
+            elif name == _PREFER:
+                delivery.prefers_async = delivery.prefers_async or prefers_async(value)
             elif name == _MAX_COST:
                 delivery.options = Options(max_cost_header=value[:_MAX_COST_BYTES] or b"?")
             elif len(value) <= _MAX_TRACE_BYTES:

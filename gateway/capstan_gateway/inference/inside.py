@@ -1,27 +1,29 @@
-"""Requests that the gateway asks itself, without a connection: those of batches.
+"""Requests that the gateway asks itself, without a connection: those of batches, and responses in the background.
 
 They go the way of any other, from the handler of their route on: limits, guards, caches, usage and the request log see
-them as requests of whoever has made the batch. No credential is needed for that, so that there is none to leak.
+them as requests of whoever has asked for it. No credential is needed for that, so that there is none to leak.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, cast
 
 from capstan_contract.config import Dispatch
+from capstan_gateway.background.port import Slot
 from capstan_gateway.batches.records import BatchSpec
-from capstan_gateway.batches.results import Answer
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.headers import Header
 from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.principal import Principal
 from capstan_gateway.inference.handler import InferenceHandler
 from capstan_gateway.memory import MemoryBudget, Share
+from capstan_gateway.own_asks import Answer
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.serving.exchange import HIGH_WATER, Exchange
 from capstan_gateway.serving.wire import ClientWire
 
 JSON: Final[Header] = (b"content-type", b"application/json")
+RESPONSES_PATH: Final = b"/v1/responses"
 _NO_ANSWER: Final = (
     b'{"error":{"message":"the gateway gave no answer","type":"server_error","param":null,"code":"internal_error"}}'
 )
@@ -61,9 +63,9 @@ class InsideExchange(Exchange):
 
     __slots__ = ("answer",)
 
-    def __init__(self, target: bytes, body: bytes, share: Share) -> None:
+    def __init__(self, target: bytes, body: bytes, share: Share, headers: Sequence[Header] = ()) -> None:
         nobody = _Nobody(share)
-        super().__init__(nobody, nobody.wire, b"POST", target, [JSON], len(body), True, False, False)
+        super().__init__(nobody, nobody.wire, b"POST", target, [JSON, *headers], len(body), True, False, False)
         self.answer: Answer | None = None
         self.on_body(body)
         self.on_body_complete()
@@ -79,11 +81,11 @@ class InsideExchange(Exchange):
 
     def start(self, status: int, lines: bytes, first: bytes, *, last: bool = False) -> None:  # noqa: ARG002
         """Streams are refused before they are asked for."""
-        raise RuntimeError("an answer of a batch is given as a whole")
+        raise RuntimeError("an answer that nobody waits for is given as a whole")
 
 
 class InsideAsks:
-    """Asks for batches; implements `batches.port.Asks`."""
+    """Asks for batches, and in the background; implements `batches.port.Asks` and `background.port.Asks`."""
 
     def __init__(
         self,
@@ -113,8 +115,12 @@ class InsideAsks:
 
     def who(self, spec: BatchSpec) -> Principal | None:
         """Give who has asked for a batch, as they are known by now."""
+        return self.still(spec.principal, by_key=spec.by_key)
+
+    def still(self, principal: Principal, *, by_key: bool) -> Principal | None:
+        """Give who somebody is by now."""
         runtime = self._current()
-        return None if runtime is None else self._gate.still(spec.principal, runtime.keyring, by_key=spec.by_key)
+        return None if runtime is None else self._gate.still(principal, runtime.keyring, by_key=by_key)
 
     def has_model(self, principal: Principal, name: str) -> bool:
         """Whether there is a model of this name for them."""
@@ -144,10 +150,21 @@ class InsideAsks:
 
         What it holds of the budget is in the `share` that is given, for whoever keeps the answer to release.
         """
-        target = url.encode()
+        return await self._ask(url.encode(), body, principal, share)
+
+    async def respond(
+        self, body: bytes, principal: Principal, slot: Slot, share: Share, *, headers: Sequence[Header] = ()
+    ) -> Answer:
+        """Give the answer to one request of the Responses API; the `share` as above."""
+        return await self._ask(RESPONSES_PATH, body, principal, share, slot, headers)
+
+    async def _ask(
+        self, target: bytes, body: bytes, principal: Principal, share: Share | None, slot: Slot | None = None,
+        headers: Sequence[Header] = (),
+    ) -> Answer:  # fmt: skip
         own = self._budget.share()
-        exchange = InsideExchange(target, body, own if share is None else share)
-        serving = asyncio.ensure_future(self._serve(self._handlers[target], exchange, principal))
+        exchange = InsideExchange(target, body, own if share is None else share, headers)
+        serving = asyncio.ensure_future(self._serve(self._handlers[target], exchange, principal, slot))
         exchange.task = cast("asyncio.Task[object]", serving)
         try:
             await asyncio.shield(serving)
@@ -161,8 +178,10 @@ class InsideAsks:
         return exchange.answer or Answer(500, (JSON,), _NO_ANSWER)
 
     @staticmethod
-    async def _serve(handler: InferenceHandler, exchange: InsideExchange, principal: Principal) -> None:
-        serving = handler.serve_own(exchange, principal)
+    async def _serve(
+        handler: InferenceHandler, exchange: InsideExchange, principal: Principal, slot: Slot | None
+    ) -> None:
+        serving = handler.serve_own(exchange, principal, slot)
         if serving is not None:
             await serving
 

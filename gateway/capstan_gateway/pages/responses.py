@@ -1,4 +1,4 @@
-"""Responses that are stored: asked for again, listed with what they answer, forgotten."""
+"""Responses that are stored, or will be: asked for, listed with what they answer, cancelled, forgotten."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,6 +7,9 @@ from typing import Any, Final
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from capstan_gateway.background.outcomes import open_items
+from capstan_gateway.background.records import Record
+from capstan_gateway.background.room import BackgroundRoom
 from capstan_gateway.documents import INLINE_BYTES, count_values, is_too_much, memory_of
 from capstan_gateway.errors import InvalidRequest, NotStored, Overloaded, RequestTooLarge, StoreUnavailable
 from capstan_gateway.life.threads import Threads
@@ -24,8 +27,11 @@ MAX_SHOWN: Final = 100
 _JSON: Final = "application/json"
 
 
-def response_routes(store: ResponseStore | None, budget: MemoryBudget, executor: Threads) -> APIRouter:
-    """GET and DELETE /v1/responses/{id}, GET /v1/responses/{id}/input_items; without a store there are none."""
+def response_routes(
+    store: ResponseStore | None, later: BackgroundRoom | None, budget: MemoryBudget, executor: Threads
+) -> APIRouter:
+    """GET and DELETE /v1/responses/{id}, GET /v1/responses/{id}/input_items, POST /v1/responses/{id}/cancel; without a
+    store there are none."""
     router = APIRouter(tags=["responses"])
 
     @router.get("/v1/responses/{response_id}")
@@ -33,13 +39,31 @@ def response_routes(store: ResponseStore | None, budget: MemoryBudget, executor:
         """Give a stored response as it was given out."""
         if request.query_params.get("stream", "false").lower() not in ("false", "0"):
             raise InvalidRequest("`stream` must be false: events are not stored", code="invalid_value", param="stream")
-        stored = await load(store, principal_of(request).tenant, response_id)
-        return Response(stored.response, media_type=_JSON)
+        found = await look(store, later, principal_of(request).tenant, response_id)
+        told = found.response if isinstance(found, Stored) else found.told.open(found.status)
+        return Response(told, media_type=_JSON)
+
+    @router.post("/v1/responses/{response_id}/cancel")
+    async def cancel_response(request: Request, response_id: str) -> Response:
+        """Have a response in the background stop; one that is over stays as it is."""
+        tenant = principal_of(request).tenant
+        found = await look(store, later, tenant, response_id)
+        if later is not None and not isinstance(found, Stored):
+            try:
+                await later.cancel(tenant, found)
+            except StoreDown as error:
+                raise StoreUnavailable from error
+            found = await load(store, tenant, response_id)
+        if not isinstance(found, Stored) or not await _is_background(found, executor):
+            raise InvalidRequest("Cannot cancel a synchronous response.", code="invalid_value", param="response_id")
+        return Response(found.response, media_type=_JSON)
 
     @router.delete("/v1/responses/{response_id}")
     async def delete_response(request: Request, response_id: str) -> dict[str, object]:
         """Forget a stored response."""
-        if not await delete(store, principal_of(request).tenant, response_id):
+        tenant = principal_of(request).tenant
+        dropped = await _drop(later, tenant, response_id)
+        if not await delete(store, tenant, response_id) and not dropped:
             raise no_such_response(response_id)
         return {"id": response_id, "object": "response", "deleted": True}
 
@@ -47,9 +71,10 @@ def response_routes(store: ResponseStore | None, budget: MemoryBudget, executor:
     async def list_input_items(request: Request, response_id: str) -> Response:
         """List what a stored response answers: the items of earlier turns, too."""
         query = request.query_params
-        stored = await load(store, principal_of(request).tenant, response_id)
+        found = await look(store, later, principal_of(request).tenant, response_id)
+        items = found.items if isinstance(found, Stored) else await beside(executor, partial(open_items, found))
         page = partial(list_items, limit=query.get("limit"), order=query.get("order"), after=query.get("after"))
-        return Response(await listed(stored.items, page, budget, executor), media_type=_JSON)
+        return Response(await listed(items, page, budget, executor), media_type=_JSON)
 
     return router
 
@@ -84,6 +109,38 @@ def _take(share: Share, size: int) -> None:
         if share.ever_fits(share.held + size):
             raise Overloaded
         raise RequestTooLarge("the response needs more memory than this gateway has for requests")
+
+
+async def look(
+    store: ResponseStore | None, later: BackgroundRoom | None, tenant: str, response_id: str
+) -> Stored | Record:
+    """Give what is stored under this id, or what will be; NotStored, or StoreUnavailable where that cannot be known."""
+    if store is None or later is None or not is_kept_id(response_id):
+        return await load(store, tenant, response_id)
+    try:
+        stored = await store.load(tenant, response_id)
+        record = None if stored is not None else await later.find(tenant, response_id)
+    except StoreDown as error:
+        raise StoreUnavailable from error
+    # Where there was neither it may have ended between the two.
+    return stored or record or await load(store, tenant, response_id)
+
+
+async def _drop(later: BackgroundRoom | None, tenant: str, response_id: str) -> bool:
+    """Forget a response that is not over; False where there is none."""
+    if later is None or not is_kept_id(response_id):
+        return False
+    try:
+        return await later.drop(tenant, response_id)
+    except StoreDown as error:
+        raise StoreUnavailable from error
+
+
+async def _is_background(stored: Stored, executor: Threads) -> bool:
+    def read() -> bool:
+        return bool(orjson.loads(stored.response).get("background"))
+
+    return await beside(executor, read) if len(stored.response) > INLINE_BYTES else read()
 
 
 async def load(store: ResponseStore | None, tenant: str, response_id: str) -> Stored:

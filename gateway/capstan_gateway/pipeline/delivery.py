@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
+from capstan_gateway.background.port import Slot
 from capstan_gateway.config.runtime import Runtime
 from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.errors import ClientGone, GatewayError
@@ -34,10 +35,10 @@ class Delivery:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "ask", "body_at", "client_document", "client_gone", "client_tools", "content_encoding",
+        "ask", "background", "body_at", "client_document", "client_gone", "client_tools", "content_encoding",
         "content_type", "dropped_tools", "ended", "error", "exchange", "expires_at", "first_sent_at", "interruption",
-        "keeper", "model", "options", "overhead", "principal", "reply", "request_id", "route", "runtime", "session",
-        "started", "status", "trace", "trimmed",
+        "keeper", "model", "options", "overhead", "prefers_async", "principal", "reply", "request_id", "route",
+        "runtime", "said_options", "session", "slot", "started", "status", "trace", "trimmed",
     )  # fmt: skip
 
     # NB: positional: names in a call of a class are a dictionary that is made and taken apart again.
@@ -73,6 +74,14 @@ class Delivery:
         """Keeps the answer; None when it is not to be kept."""
         self.options: Options = NO_OPTIONS
         """What the client asks of the gateway itself."""
+        self.said_options: dict[str, Any] = {}
+        """The fields in which it says that."""
+        self.background = False
+        """Whether it does not wait: it asks for the answer by the id that it is given."""
+        self.prefers_async = False
+        """Whether it would rather not wait, where that can be had."""
+        self.slot: Slot | None = None
+        """Where the answer is put that is to be kept, in place of the store; None: in the store."""
         self.trimmed: Trimmed | None = None
         """What the conversation was cut to, where that was asked for."""
         self.ask: Ask | None = None

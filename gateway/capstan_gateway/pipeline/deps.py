@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from capstan_gateway.background.room import BackgroundRoom
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.targets.private import Pseudonyms
@@ -96,6 +97,8 @@ class Deps:
     """How urgent in queues requests of tiers are; None: there are no queues."""
     responses: ResponseStore | None = None
     """Keeps responses of `/v1/responses`; None: nothing is stored."""
+    later: BackgroundRoom | None = None
+    """Answers responses in the background; None: nothing is stored, so that they would be of no use."""
     usage: UsageCounts | None = None
     """Counts what tenants, teams and users have used of which model; None: nobody does."""
     outside: Outside | None = None

@@ -5,9 +5,11 @@ from functools import partial
 from typing import Any, Final
 
 from capstan_gateway.dialects.clients.port import Dialect
+from capstan_gateway.dialects.clients.spoken import RESPONSES
 from capstan_gateway.documents import INLINE_BYTES, is_read_alike
 from capstan_gateway.errors import ClientGone, InvalidRequest, NotJson, RequestTooLarge
 from capstan_gateway.headers import JSON, Header
+from capstan_gateway.pipeline.asked_later import take_background
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.decompress import ACCEPTED, CODINGS
 from capstan_gateway.pipeline.delivery import Delivery
@@ -41,7 +43,7 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
     document = load_small(exchange, body)
     route = delivery.route
     if route.dialect is not None or FIELD in document or PREFIX_ID in document or delivery.model:
-        alike = _take_options(delivery, document)
+        alike = _take_options(delivery, document, deps)
         if delivery.options.trim_tokens is not None:
             _trim(delivery, document, delivery.options.trim_tokens)
         return _received(delivery, deps, body, document, alike)
@@ -61,7 +63,7 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
         body = await decompress(delivery.exchange, coding, body, deps.max_body_bytes, deps.executor)
     document = await load_large(delivery.exchange, body, deps.executor)
     dialect = delivery.route.dialect
-    alike = _take_options(delivery, document)
+    alike = _take_options(delivery, document, deps)
     if delivery.options.trim_tokens is not None:
         await beside(deps.executor, partial(_trim, delivery, document, delivery.options.trim_tokens))
     if len(body) <= INLINE_BYTES:
@@ -79,15 +81,18 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
     return _translated(delivery, deps, request)
 
 
-def _take_options(delivery: Delivery, document: dict[str, Any]) -> bool | None:
+def _take_options(delivery: Delivery, document: dict[str, Any], deps: Deps) -> bool | None:
     """Take what is asked of the gateway itself out of the document, and the model of the path into it; False: the bytes
     say something else, and are not sent."""
     named = delivery.model
     changed = bool(named) and document.get("model") != named
     if changed:
         document["model"] = named
+    if deps.later is not None and delivery.route.dialect is RESPONSES:
+        changed = take_background(delivery, document) or changed
     if FIELD not in document and PREFIX_ID not in document:
         return False if changed else None
+    delivery.said_options = {name: document[name] for name in (FIELD, PREFIX_ID) if name in document}
     read = read_options(document.pop(FIELD, None), document.pop(PREFIX_ID, None))
     delivery.options = replace(read, max_cost_header=delivery.options.max_cost_header)
     options = document.get("stream_options")

@@ -1,7 +1,7 @@
 """How a request may wait in the queue of its model: how urgent it is, for whom, and how much it will take."""
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import InvalidRequest
@@ -25,13 +25,19 @@ def queueing_of(deps: Deps, model: ServedModel, ask: Ask, *, repeatable: bool) -
     if rules is None or tiers is None:
         return None
     who, request = ask.principal, ask.request
-    said = BATCH if who.batch else request.document.get(SERVICE_TIER)
+    said = BATCH if who.batch else _service_tier(request)
     urgency = urgency_of(tiers, who.tier, said)
     return Queueing(
         model=model.id, rules=rules, name=model.name, request_id=ask.request_id.decode("latin-1"),
         tenant=deps.pseudonyms.of(who.tenant, at=QUEUE), priority=urgency.priority, weight=urgency.weight,
         tokens=partial(_tokens, deps, model, request), apart=ask.own or not repeatable, may_wait=ask.may_wait,
     )  # fmt: skip
+
+
+def _service_tier(request: Request) -> Any:
+    """Give what the client says; the translation of its dialect leaves that out, because engines know nothing of it."""
+    said = request.document.get(SERVICE_TIER)
+    return said if said is not None or request.native is None else request.native.document.get(SERVICE_TIER)
 
 
 def _tokens(deps: Deps, model: ServedModel, request: Request) -> int:

@@ -6,9 +6,10 @@ before it: the last response that a request refers to nearly always has all the 
 
 from typing import Any, Final, NamedTuple
 
+from capstan_gateway.background.records import is_unanswered
 from capstan_gateway.dialects.clients.responses_history import hosted_items
 from capstan_gateway.dialects.fields import Document, word, wrong
-from capstan_gateway.errors import NotStored, StoreUnavailable
+from capstan_gateway.errors import InvalidRequest, NotStored, StoreUnavailable
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.loading import load_large
@@ -128,6 +129,11 @@ class _Reader:
         del found
         self.size += len(whole)
         document = await load_large(self._delivery.exchange, whole, self._executor)
+        if is_unanswered(document["response"]):
+            raise InvalidRequest(
+                f"Response with id '{response_id[:MAX_SHOWN]}' has no answer that could be gone on from.",
+                code="invalid_value", param=PREVIOUS,
+            )  # fmt: skip
         return [*document["items"], *document["response"]["output"]]
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from capstan_gateway.errors import ClientGone, ShuttingDown, UpstreamFailed
 from capstan_gateway.pipeline.ask import Ask
+from capstan_gateway.pipeline.asked_later import acknowledge
 from capstan_gateway.pipeline.beside import LARGE_BYTES
 from capstan_gateway.pipeline.call import OTHER_FORM
 from capstan_gateway.pipeline.comments import may_comment, with_comments
@@ -45,6 +46,9 @@ async def serve(
         if request is None:
             request = await receive_later(delivery, deps)
         ask = resolve(delivery, request, deps.budget)
+        if delivery.background:
+            await acknowledge(delivery, ask, deps)
+            return
         if delivery.client_document is not None and deps.responses is not None:
             await with_history(delivery, ask, deps.responses, deps.executor)
         if ask.options is not NO_OPTIONS:

@@ -10,7 +10,7 @@ A response that a hosted API gives out in the client's own dialect is stored the
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import orjson
 
@@ -50,8 +50,12 @@ async def with_history(delivery: Delivery, ask: Ask, store: ResponseStore, execu
             ask.request = _with(request, request.document, native, error.with_traceback(None))
             return
         request = ask.request = await _going_on(delivery, request, native, found, executor)
-    document = delivery.client_document
-    if document is not None and native.document.get("store") is not False and store.fits(request.came):
+    document, slot = delivery.client_document, delivery.slot
+    if document is None:
+        return
+    if slot is not None:
+        delivery.keeper = Keeper(slot, delivery.tenant, document, lambda: ask.replaced, number=slot.number)
+    elif native.document.get("store") is not False and store.fits(request.came):
         delivery.keeper = Keeper(store, delivery.tenant, document, lambda: ask.replaced)
 
 
@@ -119,22 +123,33 @@ def _with(
     )  # fmt: skip
 
 
+class Keeps(Protocol):
+    """Takes responses that are to be kept: the store of them, for one."""
+
+    def keep(self, tenant: str, response_id: str, stored: Stored) -> bool:
+        """Take it; False when it will not be kept."""
+        ...
+
+
 class Keeper:
     """Keeps the answer of one delivery, under an id that nobody can guess."""
 
     def __init__(
         self,
-        store: ResponseStore,
+        store: Keeps,
         tenant: str,
         document: Document,
         replaced: Callable[[], Replaced | None] = lambda: None,
+        *,
+        number: str = "",
     ) -> None:
-        """Make it. `replaced` gives what guards have replaced in the request: that is not kept."""
+        """Make it. `replaced` gives what guards have replaced in the request: that is not kept. `number` is what its id
+        is made of, where somebody knows that already."""
         self._store = store
         self._replaced = replaced
         self._tenant = tenant
         self._document = document
-        self._number = new_number()
+        self._number = number or new_number()
         self.dialect: Final[Dialect] = KeptResponses(self._number, lambda response: self.keep(to_json(response)))
         """What writes the answer: with that id."""
 

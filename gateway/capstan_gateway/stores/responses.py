@@ -161,7 +161,7 @@ class ResponseStore:
         prefix, stored, bounds = tenant_prefix(write.tenant), write.stored, self.bounds
         fits = await self._store.run_script(
             PUT,
-            _keys(prefix, write.id),
+            stored_keys(prefix, write.id),
             (
                 write.id, stored.size, stored.response, stored.items,
                 bounds.seconds * 1000, bounds.responses, bounds.tenant_bytes, prefix,
@@ -170,7 +170,7 @@ class ResponseStore:
         self._count("kept" if fits else "too_large")
 
     async def _delete(self, tenant: str, response_id: str) -> int:
-        return await self._store.run_script(DELETE, _keys(tenant_prefix(tenant), response_id), (response_id,))
+        return await self._store.run_script(DELETE, stored_keys(tenant_prefix(tenant), response_id), (response_id,))
 
     def _on_left(self, writes: list[_Write]) -> None:
         """These are written, or nobody will write them."""
@@ -181,5 +181,6 @@ class ResponseStore:
                 del self._waiting[key]
 
 
-def _keys(prefix: str, response_id: str) -> tuple[str, str, str]:
+def stored_keys(prefix: str, response_id: str) -> tuple[str, str, str]:
+    """Give the keys that a script needs which changes one response of the tenant with this prefix."""
     return f"{prefix}{response_id}", f"{prefix}index", f"{prefix}sizes"

@@ -135,6 +135,13 @@ class Metrics(Collector):
             "counter", "gateway_batches_total", "Batches that came to their end here, by how.", ("status",)
         )
         self.batches_running = NumberFamily("gauge", "gateway_batches_running", "Batches that are worked on here.")
+        self.background_responses = NumberFamily(
+            "counter", "gateway_background_responses_total", "Responses in the background that ended here, by how.",
+            ("status",),
+        )  # fmt: skip
+        self.background_running = NumberFamily(
+            "gauge", "gateway_background_responses_running", "Responses in the background that are worked on here."
+        )
         self.batch_lines = NumberFamily(
             "counter", "gateway_batch_lines_total", "Requests of batches, by what came of asking them.", ("outcome",)
         )

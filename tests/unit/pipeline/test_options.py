@@ -32,7 +32,7 @@ def received(route: Route, document: dict[str, Any]) -> tuple[Request | None, Op
         exchange=exchange, route=route, content_type=b"application/json", content_encoding=None, options=NO_OPTIONS,
         body_at=0.0, client_document=None, client_tools=None,
     )  # fmt: skip
-    deps = SimpleNamespace(max_body_bytes=1 << 20, clock=lambda: 0.0)
+    deps = SimpleNamespace(max_body_bytes=1 << 20, later=None, clock=lambda: 0.0)
     return receive(cast(Any, delivery), cast(Any, deps)), delivery.options
 
 

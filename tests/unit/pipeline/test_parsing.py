@@ -194,7 +194,7 @@ def delivered(exchange: Given, route: Route = CHAT, **head: bytes) -> Delivery:
     return delivery
 
 
-DEPS = cast(Deps, SimpleNamespace(max_body_bytes=1000, clock=lambda: 5.0, executor=None))
+DEPS = cast(Deps, SimpleNamespace(max_body_bytes=1000, later=None, clock=lambda: 5.0, executor=None))
 BODY = orjson.dumps(ASKED)
 
 
@@ -243,12 +243,12 @@ async def test_a_large_or_compressed_body_is_read_beside_the_loop(coding: bytes 
     exchange = Given(zlib.compress(body) if coding else body)
     delivery = delivered(exchange, **({} if coding is None else {"content_encoding": coding}))
     with Counted() as executor:
-        deps = cast(Deps, SimpleNamespace(max_body_bytes=size, clock=lambda: 5.0, executor=executor))
+        deps = cast(Deps, SimpleNamespace(max_body_bytes=size, later=None, clock=lambda: 5.0, executor=executor))
         asked = await receive_later(delivery, deps)
         assert (asked.document, asked.raw) == (ASKED, body)
         assert asyncio.get_running_loop()._default_executor is None, "it has a thread of its own"  # type: ignore
         assert (exchange.reserved > 0) == (coding is not None or size > INLINE_BYTES)
-        less = cast(Deps, SimpleNamespace(max_body_bytes=size - 1, clock=lambda: 5.0, executor=executor))
+        less = cast(Deps, SimpleNamespace(max_body_bytes=size - 1, later=None, clock=lambda: 5.0, executor=executor))
         if coding is not None:
             with pytest.raises(RequestTooLarge, match=rf"the decompressed body is larger than {size - 1} bytes"):
                 await receive_later(delivery, less)

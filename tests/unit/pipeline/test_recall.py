@@ -126,7 +126,7 @@ async def test_the_credential_says_whose_responses_they_are(executor: Counted) -
         request.state.principal = somebody
         return await go_on(request)
 
-    app.include_router(response_routes(cast(ResponseStore, store), MemoryBudget(1 << 30), executor))
+    app.include_router(response_routes(cast(ResponseStore, store), None, MemoryBudget(1 << 30), executor))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://x") as client:
         for path in (RESPONSE_ID, f"{RESPONSE_ID}/input_items"):
             assert (await client.get(f"/v1/responses/{path}")).status_code == 200

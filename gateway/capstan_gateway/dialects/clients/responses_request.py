@@ -34,7 +34,7 @@ _STATEFUL: Final = {
     "previous_response_id": "nothing is stored; send the whole conversation as `input`",
     "conversation": "nothing is stored; send the whole conversation as `input`",
     "prompt": "prompts are not stored; send `instructions` and `input`",
-    "background": "only false is allowed; use `stream` for long answers",
+    "background": "only false is allowed where no responses are stored; use `stream` for long answers",
     "context_management": "leave it out",
     "moderation": "leave it out",
 }

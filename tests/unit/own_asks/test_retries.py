@@ -1,9 +1,9 @@
-"""When a line of a batch is asked again."""
+"""When is asked again what nobody waits for."""
 
 import pytest
 
-from capstan_gateway.batches.results import MOST_FAILURES, Answer, retry_of
 from capstan_gateway.headers import Header
+from capstan_gateway.own_asks import MOST_FAILURES, Answer, retry_of
 
 NO = (b"x-should-retry", b"false")
 

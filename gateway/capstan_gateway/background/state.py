@@ -1,0 +1,165 @@
+"""Background responses in Redis: created, found and cancelled for clients; leased, begun and ended by who works."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from capstan_gateway.background.names import OPEN, Names, open_name, read_open_name
+from capstan_gateway.background.outcomes import Outcome
+from capstan_gateway.background.records import Record, Spec, Told
+from capstan_gateway.background.scripts import ACQUIRE, BEGIN, CREATE, DROP, END, LIST, RELEASE, RENEW, UNLIST
+from capstan_gateway.background.status import BEFORE, listed
+from capstan_gateway.stores.keys import is_kept_id
+from capstan_gateway.stores.port import KeyStore
+from capstan_gateway.stores.responses import OWN_BYTES, Bounds, stored_keys
+
+LEASE_SECONDS: Final = 15.0
+MOST_OPEN: Final = 10_000
+"""Responses of all tenants that are not over."""
+
+
+class TooManyOpen(Exception):
+    """The tenant, or all together, have as many responses that are not over as they may."""
+
+
+class LeaseLost(Exception):
+    """Somebody else has the response by now, or it is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Whose a response is."""
+
+    names: Names
+    response_id: str
+    token: str
+
+    @property
+    def key(self) -> str:
+        """The key of the response."""
+        return self.names.response(self.response_id)
+
+    @property
+    def open_name(self) -> str:
+        """Its name in the list of all."""
+        return open_name(self.names.tag, self.response_id)
+
+
+class OpenResponses:
+    """All background responses that are not over. Calls raise StoreDown; those with a lease LeaseLost."""
+
+    def __init__(
+        self, store: KeyStore, bounds: Bounds, *, most: int, seconds: int, wall: Callable[[], float] = time.time,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:  # fmt: skip
+        """`bounds` are those of stored responses, `most` how many of a tenant may be open, `seconds` for how long.
+        `wall` gives Unix seconds."""
+        self.bounds: Final = bounds
+        self.seconds: Final = seconds
+        self.wall = wall
+        self.lease_seconds = lease_seconds
+        self._store = store
+        self._most = most
+
+    # --- for clients ------------------------------------------------------------------------------------------------
+
+    async def create(self, names: Names, spec: Spec, told: Told, body: bytes, *, token: str = "") -> None:
+        """Take a response; with a token that one has its lease. Raises TooManyOpen."""
+        size = len(told.head) + len(told.instructions) + len(body) + OWN_BYTES
+        made = await self._store.run_script(
+            CREATE, (names.response(spec.id), names.open),
+            (
+                spec.id, size, self._most, self.bounds.tenant_bytes, (self.seconds + self.bounds.seconds) * 1000,
+                names.prefix, token, self._lease_ms, "spec", spec.written(), "head", told.head, "instructions",
+                told.instructions, "body", body,
+            ),
+        )  # fmt: skip
+        if made == -1:
+            raise TooManyOpen(f"there are {self._most} background responses already that are not over, the most")
+        if made == -2:
+            raise TooManyOpen(f"all background responses together may be {self.bounds.tenant_bytes} bytes")
+        # Who looks for work forgets what is in the list and is no response: so the list comes second.
+        listing = open_name(names.tag, spec.id), int(self.wall() * 1000), MOST_OPEN
+        if not await self._store.run_script(LIST, (OPEN,), listing):
+            await self._store.run_script(DROP, (names.response(spec.id), names.open), (spec.id,))
+            raise TooManyOpen("too many background responses wait already; try again later")
+
+    async def find(self, names: Names, response_id: str) -> Record | None:
+        """Give a tenant's response that is not over; None where there is none."""
+        if not is_kept_id(response_id):
+            return None
+        return Record.read(await self._store.read_all(names.response(response_id)))
+
+    async def drop(self, names: Names, response_id: str) -> bool:
+        """Forget a response, whoever works on it; False where there is none."""
+        gone = await self._store.run_script(DROP, (names.response(response_id), names.open), (response_id,))
+        await self._unlist(names, response_id)
+        return gone > 0
+
+    async def cancel(self, names: Names, response_id: str, outcome: Outcome) -> bool:
+        """Let a response be over, whoever works on it; False where it is already, or there is none."""
+        return await self._end(names, response_id, outcome, "") > 0
+
+    # --- for whoever works ------------------------------------------------------------------------------------------
+
+    async def open(self) -> list[tuple[Names, str]]:
+        """Give the responses that are not over, the oldest first."""
+        found = await self._store.read_all(OPEN)
+        names = (read_open_name(name) for name, _ in sorted(found.items(), key=lambda item: (int(item[1]), item[0])))
+        return [(Names(name[0]), name[1]) for name in names if name is not None]
+
+    async def acquire(self, lease: Lease) -> int:
+        """Try to get it: 0 while somebody has it, -1 where it is over, else how often it was taken."""
+        taken = await self._store.run_script(ACQUIRE, (lease.key,), (lease.token, self._lease_ms))
+        if taken < 0:
+            await self._unlist(lease.names, lease.response_id)
+        return taken
+
+    async def renew(self, lease: Lease) -> None:
+        """Keep the lease."""
+        self._mine(await self._store.run_script(RENEW, (lease.key,), (lease.token, self._lease_ms)))
+
+    async def release(self, lease: Lease) -> None:
+        """Let another one have it at once."""
+        await self._store.run_script(RELEASE, (lease.key,), (lease.token,))
+
+    async def read(self, lease: Lease) -> Record:
+        """Give the response."""
+        record = await self.find(lease.names, lease.response_id)
+        if record is None:
+            raise LeaseLost
+        return record
+
+    async def begin(self, lease: Lease) -> None:
+        """Take note that it is about to be sent."""
+        self._mine(await self._store.run_script(BEGIN, (lease.key,), (lease.token,)))
+
+    async def end(self, lease: Lease, outcome: Outcome) -> None:
+        """Let it be over, and store what came of it, in one step."""
+        self._mine(await self._end(lease.names, lease.response_id, outcome, lease.token))
+
+    async def _end(self, names: Names, response_id: str, outcome: Outcome, token: str) -> int:
+        stored, bounds = outcome.stored, self.bounds
+        done = await self._store.run_script(
+            END, (*stored_keys(names.stored, response_id), names.response(response_id), names.open),
+            (
+                response_id, stored.size, stored.response, stored.items, bounds.seconds * 1000, bounds.responses,
+                bounds.tenant_bytes, names.stored, token, listed(BEFORE[outcome.status]),
+            ),
+        )  # fmt: skip
+        if done > 0:
+            await self._unlist(names, response_id)
+        return done
+
+    async def _unlist(self, names: Names, response_id: str) -> None:
+        await self._store.run_script(UNLIST, (OPEN,), (open_name(names.tag, response_id),))
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self.lease_seconds * 1000)
+
+    @staticmethod
+    def _mine(reply: int) -> None:
+        if reply < 0:
+            raise LeaseLost
