@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import Field, FiniteFloat, NonNegativeInt, ValidationError
 
-from capstan_contract.entries import Document, is_none
+from capstan_contract.entries import Document, is_empty, is_none
 
 DEMAND_PATH: Final = "/internal/demand"
 DEMAND_VERSION: Final = 1
@@ -72,6 +72,11 @@ class ModelDemand(Document):
     """Prompt and output together."""
     firstTokenP95Seconds: FiniteFloat | None = Field(default=None, ge=0, exclude_if=is_none)
     """Of recent streams, waiting in the queue included; None: there were too few."""
+    kvCacheUtilization: FiniteFloat | None = Field(default=None, ge=0, le=1, exclude_if=is_none)
+    """Share of the KV cache that requests use, on average over the ready endpoints that have told it lately; None:
+    none has, or the release is from before the field."""
+    kvCacheEndpoints: NonNegativeInt = Field(default=0, exclude_if=is_empty)
+    """How many these are."""
     queue: QueueState | None = Field(default=None, exclude_if=is_none)
     """None: the model has no queue, or the replica does not reach Redis."""
 

@@ -87,7 +87,9 @@ class Demand:
     def _of(self, model: ServedModel, now: float) -> ModelDemand:
         endpoints, rates = model.endpoints, self._rates.get(model.id)
         line = None if self._room is None else self._room.lines.get(model.id)
-        ready = sum(state.breaker.allows(now) for state in endpoints.states)
+        taking = [state for state in endpoints.states if state.breaker.allows(now)]
+        ready = len(taking)
+        uses = [use for state in taking if (use := state.kv_use(now)) is not None]
         since = [] if line is None else _waiting_since(line)
         waiting = endpoints.waiting + len(since)
         taken = 0 if line is None else len(line.entries) - len(since)
@@ -105,6 +107,8 @@ class Demand:
             rejected=endpoints.rejected,
             tokensPerSecond=0.0 if rates is None else rates.tokens.per_second,
             firstTokenP95Seconds=endpoints.first_tokens.late(),
+            kvCacheUtilization=sum(uses) / len(uses) if uses else None,
+            kvCacheEndpoints=len(uses),
             queue=None if line is None else queue_state(line, now),
         )
 

@@ -1,12 +1,13 @@
-"""What engines say of the hits of their prefix caches, and the share of hits of the last minutes. Pure.
+"""What engines say of their caches: the share of hits of the last minutes, and how full they are. Pure.
 
 vLLM counts tokens that were asked for and tokens that were there, in its own memory or by a connector (its
 `v1/metrics/loggers.py`; up to 0.9 under another name); SGLang counts prompt tokens and cached ones. Other engines tell
-nothing.
+nothing. Full is what requests hold: blocks that are only kept for later ones count as free, in both.
 """
 
+import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,8 @@ _ENGINES: Final[tuple[tuple[tuple[bytes, ...], bytes], ...]] = (
     ((b"sglang:cached_tokens_total",), b"sglang:prompt_tokens_total"),
 )
 """The counters of hits, and of what was asked for, of each engine that has them."""
+_KV_USE: Final = (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc", b"sglang:token_usage")
+"""Shares of the KV cache in use; vLLM up to 0.9 has the second name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,18 @@ def read_hits(text: bytes) -> Hits | None:
         total = _sum(text, asked)
         if total is not None:
             return Hits(sum(_sum(text, name) or 0.0 for name in hits), total)
+    return None
+
+
+def read_kv_use(text: bytes) -> float | None:
+    """Read which share of its KV cache an engine's requests use, from 0 to 1; None when its metrics do not say.
+
+    An engine of several that compute side by side has one series for each: the average counts.
+    """
+    for name in _KV_USE:
+        found = [value for value in _values(text, name) if math.isfinite(value)]
+        if found:
+            return min(1.0, max(0.0, sum(found) / len(found)))
     return None
 
 
@@ -80,18 +95,22 @@ def ratio_of(windows: Iterable[HitWindow]) -> float | None:
 
 def _sum(text: bytes, name: bytes) -> float | None:
     """Add up the series of one counter; None when there is none, or when it is no number."""
-    total: float | None = None
+    values = list(_values(text, name))
+    return None if not values or any(map(math.isnan, values)) else sum(values)
+
+
+def _values(text: bytes, name: bytes) -> Iterator[float]:
+    """Give the values of all series of one metric; NaN for what is no number."""
     at = 0 if text.startswith(name) else text.find(b"\n" + name) + 1
     while at or text.startswith(name):
         end = text.find(b"\n", at)
         line = text[at + len(name) : len(text) if end < 0 else end]
         if line[:1] in (b"{", b" "):
             try:
-                total = (total or 0.0) + float(line[line.rfind(b"}") + 1 :].split()[0])
+                yield float(line[line.rfind(b"}") + 1 :].split()[0])
             except (ValueError, IndexError):
-                return None
+                yield math.nan
         following = text.find(b"\n" + name, at)
         if following < 0:
             break
         at = following + 1
-    return total

@@ -1,4 +1,4 @@
-"""The task that asks engines for the hits of their prefix caches, off the way of requests."""
+"""The task that asks engines for the hits of their prefix caches, and how full they are, off the way of requests."""
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from capstan_gateway.routing.hit_counts import HitWindow, ratio_of, read_hits
+from capstan_gateway.routing.hit_counts import HitWindow, ratio_of, read_hits, read_kv_use
 from capstan_gateway.routing.probing import Target
 from capstan_gateway.upstream.errors import UpstreamError
 from capstan_gateway.upstream.port import UpstreamClient
@@ -98,7 +98,12 @@ class HitRates:
             log.exception("an engine's hits were not read, because of a bug", extra={"endpoint": id_})
             self._silent[id_] = self._now() + SILENT_SECONDS
             return
-        hits = read_hits(body) if status == OK else None
+        hits, use = (read_hits(body), read_kv_use(body)) if status == OK else (None, None)
+        if use is not None:
+            target.state.observe_kv_use(use, self._now())
+        if hits is None and use is not None:
+            self._windows.pop(id_, None)
+            return
         if hits is None:
             self._silent[id_] = self._now() + SILENT_SECONDS
             self._windows.pop(id_, None)

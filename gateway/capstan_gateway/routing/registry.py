@@ -12,6 +12,8 @@ LATENCY_SECONDS: Final = 10.0
 """Time constant of the average: what is older than about twice this hardly counts."""
 LEAST_WEIGHT: Final = 0.05
 """What a sample counts at least, however soon it follows the one before."""
+KV_USE_SECONDS: Final = 60.0
+"""What an engine has told of its KV cache longer ago says nothing any more."""
 STALE_SECONDS: Final = 30.0
 """An average without a sample for this long says nothing any more."""
 
@@ -20,7 +22,8 @@ class EndpointState:
     """Load, latency and health of one endpoint. Shared by all requests; only the loop's thread touches it."""
 
     __slots__ = (
-        "_latency", "_sampled_at", "answered_at", "breaker", "endpoint", "in_flight", "last_error", "references", "seed"
+        "_kv_use", "_kv_use_at", "_latency", "_sampled_at", "answered_at", "breaker", "endpoint", "in_flight",
+        "last_error", "references", "seed",
     )  # fmt: skip
 
     def __init__(self, endpoint: Endpoint, settings: BreakerSettings = DEFAULT) -> None:
@@ -35,6 +38,8 @@ class EndpointState:
         self.references = 0
         self._latency = 0.0
         self._sampled_at = -math.inf
+        self._kv_use = 0.0
+        self._kv_use_at = -math.inf
         self.answered_at = -math.inf
         """When an answer last began."""
 
@@ -45,6 +50,14 @@ class EndpointState:
         """
         age = now - self._sampled_at
         return self._latency * math.exp(-age / LATENCY_SECONDS) if age <= STALE_SECONDS else None
+
+    def kv_use(self, now: float) -> float | None:
+        """Give which share of its KV cache requests use, from 0 to 1; None when it has not told that of late."""
+        return self._kv_use if now - self._kv_use_at <= KV_USE_SECONDS else None
+
+    def observe_kv_use(self, share: float, now: float) -> None:
+        """Take note of how full its KV cache is."""
+        self._kv_use, self._kv_use_at = share, now
 
     def observe(self, seconds: float, now: float) -> None:
         """Take note of an answer that has begun, after so many seconds.

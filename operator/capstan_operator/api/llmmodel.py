@@ -46,6 +46,7 @@ from capstan_operator.api.rules import (
     names,
     placement,
     queueing,
+    scaling,
     serving,
     sources,
 )
@@ -375,6 +376,7 @@ _SPEC_RULES = (
     *names.SPEC,
     *kvcache.SPEC,
     *queueing.SPEC,
+    *scaling.SPEC,
 )
 
 

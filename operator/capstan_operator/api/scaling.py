@@ -40,6 +40,9 @@ class ScalingTargets(Part):
     ) = None
     """How long 95 of 100 streams may take to their first token, as a decimal number in quotes ("1.5"). As
     `queueWaitSeconds`, it takes no replica away."""
+    kvCacheUtilization: int | None = Field(default=None, ge=1, le=100)
+    """How full the KV caches of the ready replicas may be on average, in percent, as the engines tell: vLLM, SGLang and
+    the simulator. `inFlightPerReplica` counts beside it."""
 
 
 class ScalingSchedule(Part):

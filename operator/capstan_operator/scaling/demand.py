@@ -27,6 +27,10 @@ class Demand:
     """Per second."""
     first_token: float | None = None
     """Seconds, of which 95 of 100 streams stay below, at the replica where that takes longest."""
+    kv_used: float | None = None
+    """How many KV caches of replicas requests fill, such as 1.6 of two that are full to 80 %; None: none tells."""
+    kv_told: int = 0
+    """Of how many replicas that is."""
     ready: int = 0
     """Endpoints that take requests, as the replica sees it that sees most of them."""
     complete: bool = True
@@ -46,6 +50,9 @@ def add_up(said: Collection[Said]) -> Demand | None:
     queues = [one.queue for one in known if one.queue is not None]
     queue = min(queues, key=lambda one: one.ageSeconds, default=None)
     first_tokens = [one.firstTokenP95Seconds for one in known if one.firstTokenP95Seconds is not None]
+    # NB: replicas ask the same endpoints: who knows most of them tells for all.
+    telling = [one for one in known if one.kvCacheUtilization is not None and one.kvCacheEndpoints]
+    kv = max(telling, key=lambda one: (one.kvCacheEndpoints, one.kvCacheUtilization or 0.0), default=None)
     waiting = sum(one.waiting for one in known)
     in_flight = sum(one.inFlight for one in known)
     oldest = max(one.oldestWaitSeconds for one in known)
@@ -59,6 +66,8 @@ def add_up(said: Collection[Said]) -> Demand | None:
         rejected=sum(one.rejectedPerSecond for one in known),
         tokens=sum(one.tokensPerSecond for one in known),
         first_token=max(first_tokens, default=None),
+        kv_used=None if kv is None else (kv.kvCacheUtilization or 0.0) * kv.kvCacheEndpoints,
+        kv_told=0 if kv is None else kv.kvCacheEndpoints,
         ready=max(one.readyEndpoints for one in known),
         complete=len(known) == len(said),
     )

@@ -35,7 +35,20 @@ def load_of(demand: Demand, aims: ScalingTargets, *, growth: float, current: int
         loads.append(_of_wait(demand.oldest_wait / aims.queueWaitSeconds, current, ready))
     if aims.timeToFirstTokenSeconds is not None and demand.first_token is not None:
         loads.append(_of_wait(demand.first_token / float(aims.timeToFirstTokenSeconds), current, ready))
+    if aims.kvCacheUtilization is not None:
+        loads.append(_of_kv(demand, aims.kvCacheUtilization, current, ready))
     return max(loads)
+
+
+def _of_kv(demand: Demand, percent: int, current: int, ready: int) -> float:
+    """Give what the KV caches ask for: what fills two to 80 % fills three to a little more than half.
+
+    What is not known keeps what there is: as long as a ready replica has not told, it may be full.
+    """
+    if demand.kv_used is None or not ready:
+        return float(current)
+    asked = demand.kv_used * 100 / percent
+    return asked if demand.kv_told >= ready else max(asked, float(current))
 
 
 def _of_wait(share: float, current: int, ready: int) -> float:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 
 from fakes.openai_upstream import FakeUpstream, Received, Wire, answer
 from support.gateway import RunningGateway, entry, running_gateway
@@ -70,3 +71,28 @@ async def test_an_engine_that_tells_nothing_is_left_alone(tmp_path: Path) -> Non
         await rounds.ask_round()
         await rounds.ask_round()
     assert (len(asked), ratio(gateway, "m")) == (1, None)
+
+
+async def test_how_full_the_caches_are_is_told(tmp_path: Path) -> None:
+    """Whoever scales a model reads the share of its KV caches in use, averaged over the engines that tell it, with how
+    many these are; of an engine that tells nothing of it there is none."""
+
+    def page(text: bytes) -> Any:
+        async def respond(_: Received, wire: Wire) -> None:
+            await wire.head(200, "content-type: text/plain", length=len(text))
+            await wire.raw(text)
+
+        return respond
+
+    full, half = page(b"vllm:kv_cache_usage_perc 0.9\n"), page(b"vllm:kv_cache_usage_perc 0.5\n")
+    async with FakeUpstream(full) as one, FakeUpstream(half) as two, FakeUpstream(page(b"tgi_queue_size 1\n")) as tgi:
+        models = entry("m", one.url, two.url, tgi.url), entry("t", tgi.url)
+        async with running_gateway(tmp_path, *models, **OFTEN) as gateway:
+
+            def told(name: str) -> tuple[float | None, int]:
+                found = gateway.gateway.demand.report().models[f"test/{name}"]
+                return found.kvCacheUtilization, found.kvCacheEndpoints
+
+            await eventually(lambda: told("m")[1] == 2, what="two shares")
+            assert told("m")[0] == pytest.approx(0.7)
+            assert told("t") == (None, 0)

@@ -27,6 +27,8 @@ demands = st.builds(
     rejected=rates,
     tokens=st.floats(0, 5000),
     first_token=st.none() | st.floats(0, 10),
+    kv_used=st.none() | st.floats(0, 20),
+    kv_told=st.integers(0, 20),
     complete=st.booleans(),
 )
 targets = st.fixed_dictionaries(
@@ -34,6 +36,7 @@ targets = st.fixed_dictionaries(
     optional={
         "inFlightPerReplica": st.integers(1, 100),
         "tokensPerSecond": st.integers(1, 1000),
+        "kvCacheUtilization": st.integers(1, 100),
         "queueWaitSeconds": st.integers(1, 60),
         "timeToFirstTokenSeconds": st.sampled_from(["0.2", "1", "5.5"]),
     },

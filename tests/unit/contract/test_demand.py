@@ -19,6 +19,7 @@ from capstan_contract.demand import (
 FULL = ModelDemand(
     inFlight=3, waiting=2, coldWaiting=1, oldestWaitSeconds=4.5, readyEndpoints=1, arrivalsPerSecond=1.5,
     rejectedPerSecond=0.25, tokensPerSecond=120.0, firstTokenP95Seconds=0.8,
+    kvCacheUtilization=0.5, kvCacheEndpoints=1,
     queue=QueueState(waiting=5, running=8, room=1, workers=2, gateways=3, oldestWaitSeconds=6.0, meanSeconds=0.01),
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_gateway.routing.hit_counts import Hits, HitWindow, ratio_of, read_hits
+from capstan_gateway.routing.hit_counts import Hits, HitWindow, ratio_of, read_hits, read_kv_use
 
 VLLM = b"""# HELP vllm:prefix_cache_queries_total Prefix cache queries, in terms of number of queried tokens.
 # TYPE vllm:prefix_cache_queries_total counter
@@ -41,9 +41,31 @@ def test_each_engine_is_read_by_its_own_names(text: bytes, expected: Hits | None
     assert read_hits(text) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'vllm:kv_cache_usage_perc{engine="0"} 0.5\nvllm:kv_cache_usage_perc{engine="1"} 1.0\n', 0.75),
+        (b"vllm:gpu_cache_usage_perc 0.25\n", 0.25),
+        (b'sglang:token_usage{model_name="m"} 0.125\n', 0.125),
+        (b"vllm:kv_cache_usage_perc NaN\nvllm:gpu_cache_usage_perc 0.5\n", 0.5),
+        (b"vllm:kv_cache_usage_perc 1.5\n", 1.0),
+        (b"vllm:kv_cache_usage_perc -1\n", 0.0),
+        (b"vllm:kv_cache_usage_perc much\n", None),
+        (b"vllm:kv_cache_usage_percent 0.5\n", None),
+        (b"tgi_queue_size 5\n", None),
+        (b"", None),
+    ],
+)
+def test_how_full_a_cache_is(text: bytes, expected: float | None) -> None:
+    """The average of the engines of a replica, from 0 to 1; nothing of one that does not say, or says no number."""
+    assert read_kv_use(text) == expected
+
+
 @given(st.binary(max_size=300))
 def test_no_text_is_too_odd(noise: bytes) -> None:
     """Whatever an engine answers is read, or is nothing."""
+    found = read_kv_use(b"vllm:kv_cache_usage_perc" + noise)
+    assert found is None or 0.0 <= found <= 1.0
     read_hits(noise)
     read_hits(b"vllm:prefix_cache_queries_total" + noise)
     read_hits(VLLM + noise + b"\nvllm:prefix_cache_hits_total" + noise)

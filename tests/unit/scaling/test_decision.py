@@ -225,3 +225,36 @@ def test_a_schedule_wakes_a_model_at_zero() -> None:
     nightly = {"min": 0, "max": 3, "schedules": [{"cron": "0 0 * * *", "min": 2}]}
     assert World(nightly, current=0).tell(Demand()).desired == 2
     assert World(nightly, current=0).tell(None).desired == 2
+
+
+KV: dict[str, object] = {
+    "max": 8, "scaleDownStabilizationSeconds": 5, "targets": {"kvCacheUtilization": 80},
+}  # fmt: skip
+
+
+def test_full_caches_ask_for_more() -> None:
+    """In proportion: what fills two to 100 % fills three to less than 80 %."""
+    found = World(KV, current=2).tell(Demand(kv_used=2.0, kv_told=2, ready=2))
+    assert (found.desired, found.load) == (3, 2.5)
+    assert World(KV, current=2).tell(Demand(kv_used=1.7, kv_told=2, ready=2)).desired == 2
+
+
+def test_caches_that_are_not_full_let_replicas_go() -> None:
+    """When that has lasted, as with any target; and what waits counts beside it."""
+    assert World(KV, current=4).tell(Demand(kv_used=1.0, kv_told=4, ready=4, in_flight=9), times=9).desired == 2
+    assert World(KV, current=4).tell(Demand(kv_used=1.0, kv_told=4, in_flight=32 * 4), times=9).desired == 4
+
+
+def test_caches_of_which_nothing_is_known_are_not_empty() -> None:
+    """As long as one ready replica has not told, or none has, nothing is taken away for it; to zero it may go."""
+    assert World(KV, current=4).tell(Demand(in_flight=1), times=20).desired == 4
+    assert World(KV, current=4).tell(Demand(kv_used=0.3, kv_told=3, in_flight=1), times=20).desired == 4
+    assert World(KV, current=4, ready=0).tell(Demand(kv_used=0.3, kv_told=3, in_flight=1), times=20).desired == 4
+    idle = World({**KV, "min": 0, "idleSeconds": 9, "coldStartSeconds": 5}, current=4)
+    assert idle.tell(Demand(), times=20).desired == 0
+    assert World({**KV, "min": 0}, current=0).tell(Demand()).desired == 0
+
+
+def test_a_replica_that_has_just_come_does_not_count_as_full() -> None:
+    """What the others hold is known: a third one of which nothing is known asks for no fourth."""
+    assert World(KV, current=3).tell(Demand(kv_used=2.0, kv_told=2, ready=3), times=5).desired == 3

@@ -80,3 +80,16 @@ def test_whether_a_request_came_in_between(
 
 def _add_up(*said: ModelDemand | None) -> Demand | None:
     return add_up([(one, None) for one in said])
+
+
+def test_who_knows_most_replicas_tells_how_full_they_are() -> None:
+    """Gateways ask the same engines, so that nothing is added up; among equals the fuller one counts."""
+    one = ModelDemand(kvCacheUtilization=0.9, kvCacheEndpoints=1)
+    two = ModelDemand(kvCacheUtilization=0.5, kvCacheEndpoints=4)
+    three = ModelDemand(kvCacheUtilization=0.6, kvCacheEndpoints=4)
+    found = _add_up(one, two, three, ModelDemand(), None)
+    assert found
+    assert (found.kv_used, found.kv_told) == (pytest.approx(2.4), 4)
+    silent = _add_up(ModelDemand())
+    assert silent
+    assert (silent.kv_used, silent.kv_told) == (None, 0)

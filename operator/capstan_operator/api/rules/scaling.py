@@ -28,3 +28,21 @@ SCALING = (
         field_path=".schedules",
     ),
 )
+
+_TELL_KV_USE = ("vLLM", "SGLang", "Simulator")
+"""Engines whose metrics say how full their KV cache is."""
+
+SPEC = (
+    Rule(
+        cel="!has(self.scaling) || !has(self.scaling.targets) || !has(self.scaling.targets.kvCacheUtilization)"
+        f" || self.engine.type in [{', '.join(repr(one) for one in _TELL_KV_USE)}]",
+        message=f"needs an engine that tells it: `engine.type` must be one of {', '.join(_TELL_KV_USE)}",
+        holds=lambda self: (
+            self.scaling is None
+            or self.scaling.targets is None
+            or self.scaling.targets.kvCacheUtilization is None
+            or self.engine.type in _TELL_KV_USE
+        ),
+        field_path=".scaling.targets.kvCacheUtilization",
+    ),
+)
