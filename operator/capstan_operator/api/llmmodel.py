@@ -465,11 +465,14 @@ class ScalingStatus(Part):
     desired: int | None = Field(default=None, ge=0)
     """How many there should be."""
     reason: Annotated[str, StringConstraints(max_length=64)] | None = None
-    """Why that was changed last: ScalingUp, ScalingDown, Woken, Idle, or DemandUnknown for a change of the bounds."""
+    """Why that was changed last: ScalingUp, ScalingDown, Woken, Idle, Preempted, or DemandUnknown for a change of
+    the bounds."""
     lastScaleTime: Annotated[str, StringConstraints(max_length=64)] | None = None
     """When."""
     idleSince: Annotated[str, StringConstraints(max_length=64)] | None = None
     """Since when nothing was asked of the model."""
+    preemptedBy: Annotated[str, StringConstraints(max_length=320)] | None = None
+    """Namespace and name of the LLMModel for which it gives way."""
 
 
 class StartFailureStatus(Part):

@@ -86,7 +86,24 @@ class Scaling(Part):
     schedules: tuple[ScalingSchedule, ...] = bounded_list(16)
     """Other values of `min` at certain times: that of the schedule counts that has begun last."""
 
+    priority: int | None = Field(default=None, ge=-1000, le=1000)
+    """Who goes first when GPUs are few: the model with the higher number, before those that are `preemptible`. Equal
+    ones do not give way to each other. Default: 0."""
+    preemptible: bool | None = None
+    """Whether it gives way to models of a higher `priority` that have work and no GPU: it goes to zero replicas for
+    them when it is idle, whatever `min` says, and waits with further ones. Default: false."""
+
     rules: ClassVar[tuple[Rule, ...]] = scaling.SCALING
+
+    @property
+    def rank(self) -> int:
+        """`priority`, with the default."""
+        return self.priority or 0
+
+    @property
+    def gives_way(self) -> bool:
+        """`preemptible`, with the default."""
+        return bool(self.preemptible)
 
     @property
     def follows(self) -> ScalingStrategy:

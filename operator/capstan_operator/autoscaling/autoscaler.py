@@ -8,7 +8,7 @@ on, so that nothing of it has to survive in memory.
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -17,17 +17,23 @@ from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.api.scaling import Scaling, ScalingStrategy
 from capstan_operator.autoscaling.standing import NO_METRICS_API, Standing
 from capstan_operator.desired.autoscaler import NOTHING_SAID, HpaUse, ScalerSays
+from capstan_operator.desired.placement import place_of
+from capstan_operator.desired.pods import requested
 from capstan_operator.desired.replicas import scaling_in_force
+from capstan_operator.desired.shortage import find_starved
 from capstan_operator.kube.events import Subject
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.scaling.decision import MISSED_SECONDS, Decision, Limit, Now, Reason, Scaler
 from capstan_operator.scaling.demand import Demand
+from capstan_operator.scaling.preemption import STARVED_SECONDS, Cap, Contender, Preemption
 from capstan_operator.status.scaling import Scaled, moment_in
 
 log = logging.getLogger(__name__)
 
 NEWS_SECONDS: Final = 10.0
 """For how long a limit has to be another one before the status says so: demand wavers."""
+WORK_SECONDS: Final = 30.0
+"""For so long behind its last request a model counts as one that has work."""
 IDLE_TOLD_FROM: Final = 0.5
 """From what share of `idleSeconds` without any request on the status of a model says so that may go to zero: each pause
 told of one that may not would be a write for nothing, and another process waits half as long again at most."""
@@ -49,6 +55,8 @@ class _Entry:
     told: Scaled
     """What its status says, or will when it is written next."""
     decision: Decision | None = None
+    most: int | None = None
+    """Most replicas, while it gives way to another model."""
     known_at: float | None = None
     """When what is asked of it was known last, or when it was first looked at."""
     use: HpaUse = HpaUse.HOLD
@@ -56,6 +64,21 @@ class _Entry:
     """Since when the limit is another one than is told."""
     announced: int | None = None
     """The number that an Event is to tell of, as soon as it is written."""
+    gpus: "_Gpus" = field(default_factory=lambda: _Gpus())
+    worked_at: float | None = None
+    """When something was asked of it last."""
+
+
+@dataclass(frozen=True)
+class _Gpus:
+    """What a model's pods have of GPUs, and lack."""
+
+    resource: str = ""
+    each: int = 0
+    """Of one replica."""
+    place: str = ""
+    placed: int = 0
+    starved_since: tuple[datetime, ...] = ()
 
 
 class Autoscaler:
@@ -78,6 +101,7 @@ class Autoscaler:
         self._now = now
         self._clock = clock
         self._entries: dict[ObjectKey, _Entry] = {}
+        self._preemption = Preemption()
 
     def __len__(self) -> int:
         """How many models are scaled here."""
@@ -88,7 +112,9 @@ class Autoscaler:
         """Whether any model is to be scaled by an HPA."""
         return any(entry.scaling.follows is ScalingStrategy.HPA for entry in self._entries.values())
 
-    def tell(self, model: Model, deployment: Manifest | None, *, may_have_hpa: bool = True) -> None:
+    def tell(
+        self, model: Model, deployment: Manifest | None, *, pods: Iterable[Manifest] = (), may_have_hpa: bool = True
+    ) -> None:
         """Take up a model as it is, after its children were written; one that nobody scales here is forgotten."""
         scaling = scaling_in_force(model.spec, deployment) if model.spec and model.spec.has_engine else None
         if scaling is None or scaling.is_external or deployment is None:
@@ -99,6 +125,7 @@ class Autoscaler:
         entry = self._entries.get(model.key)
         if entry is None or entry.subject.uid != model.uid:
             entry = self._entries[model.key] = self._begin(model, scaling, current, ready)
+        entry.gpus = _gpus_of(model, deployment, pods)
         entry.may_have_hpa = may_have_hpa
         entry.scaling, entry.current, entry.ready = scaling, current, ready
         if entry.announced == current:
@@ -118,7 +145,7 @@ class Autoscaler:
         entry = self._entries.get(key)
         if entry is None or entry.decision is None:
             return NOTHING_SAID
-        return ScalerSays(_written_here(entry), entry.use, entry.decision.least)
+        return ScalerSays(_written_here(entry), entry.use, entry.decision.least, entry.most)
 
     def scaled(self, key: ObjectKey) -> Scaled | None:
         """Give what the status is to say."""
@@ -127,8 +154,10 @@ class Autoscaler:
 
     def step(self) -> None:
         """Decide for every model by what is known now, and wake those of which there is news."""
-        for key, entry in self._entries.items():
-            if self._decide(key, entry):
+        decided = {key: self._decide(key, entry) for key, entry in self._entries.items()}
+        caps = self._preempt({key: found for key, (found, _) in decided.items()})
+        for key, (found, demand) in decided.items():
+            if self._conclude(key, self._entries[key], found, demand, caps.get(key)):
                 self._wake(key)
 
     def _begin(self, model: Model, scaling: Scaling, current: int, ready: int) -> _Entry:
@@ -141,15 +170,38 @@ class Autoscaler:
             changed_at=moment_in(model.status, "lastScaleTime"),
             idle_since=idle_since,
         )
+        by, slash, name = str(before.get("preemptedBy") or "").partition("/")
+        if slash and not current and scaling.gives_way:
+            self._preemption.adopt(model.key, ObjectKey(by, name), self._clock())
         subject = Subject(API_VERSION, LLM_MODELS.kind, model.key.namespace, model.key.name, model.uid)
         return _Entry(subject, scaling, current, ready, Scaler(idle_since), True, told)
 
-    def _decide(self, key: ObjectKey, entry: _Entry) -> bool:
-        """Decide for one model; say whether there is news of it."""
-        now, clock, demand = self._now(), self._clock(), self._demand_of(key)
-        before, known, was = entry.decision, entry.told.known, (entry.use, _least(entry))
-        found = entry.scaler.decide(entry.scaling, demand, Now(now, clock, entry.current, entry.ready))
-        entry.decision = found
+    def _decide(self, key: ObjectKey, entry: _Entry) -> tuple[Decision, Demand | None]:
+        """Decide for one model as if it were alone."""
+        clock, demand = self._clock(), self._demand_of(key)
+        if demand is not None and (demand.is_pressing or demand.came or demand.was_refused):
+            entry.worked_at = clock
+        now = Now(self._now(), clock, entry.current, entry.ready)
+        return entry.scaler.decide(entry.scaling, demand, now), demand
+
+    def _preempt(self, decided: Mapping[ObjectKey, Decision]) -> Mapping[ObjectKey, Cap]:
+        """Say who gives way to whom, and tell those of it for whom somebody begins to."""
+        now, clock = self._now(), self._clock()
+        contenders = [_contender(key, self._entries[key], found, now, clock) for key, found in decided.items()]
+        caps = self._preemption.decide(contenders, clock)
+        for key, cap in caps.items():
+            begins = self._entries[key].told.preempted_by != str(cap.by)
+            if begins and not cap.most and self._entries[key].current and cap.by in self._entries:
+                note = f"the LLMModel '{key}' goes to zero: it is idle, and of a lower priority"
+                self._record(self._entries[cap.by].subject, "Normal", "Preempting", note)
+        return caps
+
+    def _conclude(self, key: ObjectKey, entry: _Entry, found: Decision, demand: Demand | None, cap: Cap | None) -> bool:
+        """Take up what was decided for one model; say whether there is news of it."""
+        now, clock = self._now(), self._clock()
+        before, known, was = entry.decision, entry.told.known, (entry.use, _least(entry), entry.most)
+        entry.decision = found = _capped(entry, found, cap, now)
+        entry.most = None if cap is None else cap.most
         entry.use, without = self._use(entry)
         entry.known_at = clock if demand is not None or entry.known_at is None else entry.known_at
         if demand is not None or clock - entry.known_at > MISSED_SECONDS:
@@ -163,6 +215,7 @@ class Autoscaler:
             idle_since=_told_idle(entry.scaling, found, now),
             without_hpa=without,
             by_hpa=entry.use is HpaUse.APPLY,
+            preempted_by="" if cap is None else str(cap.by),
         )
         written = _written_here(entry)
         if written not in (None, entry.current) and (before is None or before.desired != found.desired):
@@ -172,7 +225,7 @@ class Autoscaler:
                 "decided the number of replicas",
                 extra={"model": str(key), "reason": str(found.reason), "replicas": written},
             )
-        is_news, entry.told = told != entry.told or was != (entry.use, _least(entry)), told
+        is_news, entry.told = told != entry.told or was != (entry.use, _least(entry), entry.most), told
         return is_news
 
     def _use(self, entry: _Entry) -> tuple[HpaUse, str]:
@@ -191,6 +244,9 @@ class Autoscaler:
         if found.limited_by is entry.told.limited_by or found.reason is Reason.UNKNOWN:
             entry.differs_since = None
             return entry.told.limited_by
+        if Limit.PREEMPTED in (found.limited_by, entry.told.limited_by):
+            entry.differs_since = None
+            return found.limited_by  # It does not waver, and people ask at once where their replicas are.
         entry.differs_since = clock if entry.differs_since is None else entry.differs_since
         return found.limited_by if clock - entry.differs_since >= NEWS_SECONDS else entry.told.limited_by
 
@@ -199,6 +255,53 @@ class Autoscaler:
         what = "replica" if entry.current == 1 else "replicas"
         why = _WHY.get(entry.told.reason, "")
         self._record(entry.subject, "Normal", "Scaled", f"{entry.current} {what}{why}")
+
+
+def _gpus_of(model: Model, deployment: Manifest, pods: Iterable[Manifest]) -> _Gpus:
+    if model.spec is None:
+        return _Gpus()
+    resource = model.spec.resources.gpuResource
+    template = (deployment["spec"].get("template") or {}).get("spec") or {}
+    placed, starved = find_starved(pods, resource)
+    place = place_of(template, gpu_resource=resource)
+    return _Gpus(resource, int(requested(template, resource)), place, placed, starved)
+
+
+def _contender(key: ObjectKey, entry: _Entry, found: Decision, now: datetime, clock: float) -> Contender:
+    gpus = entry.gpus
+    return Contender(
+        key=key,
+        priority=entry.scaling.rank,
+        preemptible=entry.scaling.gives_way,
+        resource=gpus.resource,
+        gpus=gpus.each,
+        place=gpus.place,
+        wanted=_asked(entry, found),
+        placed=gpus.placed,
+        starved=_starved(entry, now),
+        has_work=entry.worked_at is not None and clock - entry.worked_at <= WORK_SECONDS,
+        idle_seconds=entry.scaler.idle_seconds(clock),
+    )
+
+
+def _asked(entry: _Entry, found: Decision) -> int:
+    """Give how many replicas it wants: by an HPA at least what that has said."""
+    return max(found.desired, entry.current) if entry.use is HpaUse.APPLY and found.desired else found.desired
+
+
+def _starved(entry: _Entry, now: datetime) -> int:
+    return sum((now - since).total_seconds() >= STARVED_SECONDS for since in entry.gpus.starved_since)
+
+
+def _capped(entry: _Entry, found: Decision, cap: Cap | None, now: datetime) -> Decision:
+    """Give a decision as it is with what other models need, and with what nodes have."""
+    if cap is not None:
+        reason = Reason.PREEMPTED if cap.most < found.desired else found.reason
+        least, desired = min(found.least, cap.most), min(found.desired, cap.most)
+        return replace(found, desired=desired, reason=reason, least=least, limited_by=Limit.PREEMPTED)
+    if found.limited_by is not Limit.MAX and _starved(entry, now) and found.desired > entry.gpus.placed:
+        return replace(found, limited_by=Limit.GPUS)
+    return found
 
 
 def _least(entry: _Entry) -> int:
@@ -235,6 +338,7 @@ _WHY: Final[Mapping[str, str]] = {
     Reason.WOKEN: ": a request waits",
     Reason.IDLE: ": nothing was asked for",
     Reason.UNKNOWN: ": the bounds have changed",
+    Reason.PREEMPTED: ": a model of a higher priority has work and lacks GPUs",
 }
 
 

@@ -34,17 +34,20 @@ class ScalerSays:
     hpa: HpaUse = HpaUse.HOLD
     least: int = 1
     """Fewest replicas for the HPA at present."""
+    most: int | None = None
+    """Most replicas for it, while the model gives way to another one; None: `max`."""
 
 
 NOTHING_SAID: Final = ScalerSays()
 
 
-def build_autoscaler(name: str, scaling: Scaling, least: int) -> Manifest:
+def build_autoscaler(name: str, scaling: Scaling, least: int, most: int | None = None) -> Manifest:
     """Give the HPA: its metric is how many replicas are asked for, so that it aims at 1 for each.
 
     Its windows are those of the spec, and its policies let it go all the way at once: what is slow is said by the
     windows alone.
     """
+    largest = scaling.max if most is None else max(1, min(most, scaling.max))
     return {
         "apiVersion": AUTOSCALERS.api_version,
         "kind": AUTOSCALERS.kind,
@@ -55,8 +58,8 @@ def build_autoscaler(name: str, scaling: Scaling, least: int) -> Manifest:
                 "kind": DEPLOYMENTS.kind,
                 "name": workload_name(name),
             },
-            "minReplicas": max(1, min(least, scaling.max)),
-            "maxReplicas": scaling.max,
+            "minReplicas": max(1, min(least, largest)),
+            "maxReplicas": largest,
             "metrics": [
                 {
                     "type": "External",

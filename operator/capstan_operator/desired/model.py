@@ -86,7 +86,7 @@ def build_model(
     scaling = scaling_in_force(spec, live)
     # NB: what the scaler says may be of a moment before `strategy` was changed.
     if scaling and scaling.follows is ScalingStrategy.HPA and snapshot.autoscalers and scaler.hpa is HpaUse.APPLY:
-        objects.append(build_autoscaler(model.key.name, scaling, scaler.least))
+        objects.append(build_autoscaler(model.key.name, scaling, scaler.least, scaler.most))
     applied = [with_applied_hash(_owned(manifest, model)) for manifest in (*([revision] if revision else []), *objects)]
     return DesiredModel(
         key=model.key,

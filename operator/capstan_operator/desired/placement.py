@@ -1,5 +1,6 @@
 """Whether a new pod could be where an old one is: what a pod says of the nodes that it may run on."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -29,6 +30,15 @@ def is_placed_alike(new: Mapping[str, Any], old: Mapping[str, Any], *, gpu_resou
         and _host_ports(new) == _host_ports(old)
         and _tolerations(new, gpu_resource) == _tolerations(old, gpu_resource)
     )
+
+
+def place_of(spec: Mapping[str, Any], *, gpu_resource: str) -> str:
+    """Give what a pod spec asks of nodes, the same text for pods of two models that ask the same.
+
+    Claims are no part of it: each model has its own.
+    """
+    said = {field: _said(spec, field) for field in _FIELDS}
+    return json.dumps([said, sorted(_spread(spec)), _tolerations(spec, gpu_resource)], sort_keys=True, default=str)
 
 
 def takes_new_pods(node: Mapping[str, Any], pod_spec: Mapping[str, Any]) -> bool:

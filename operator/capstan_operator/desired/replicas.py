@@ -100,6 +100,8 @@ def find_replicas_doubts(spec: LLMModelSpec) -> Iterator[Fault]:
 
 def _bound(count: int, scaling: Scaling) -> int:
     least = min(scaling.min, *(one.min for one in scaling.schedules)) if scaling.schedules else scaling.min
+    if scaling.gives_way:
+        least = 0  # It may have given way to another model.
     return min(max(count, least), scaling.max)
 
 

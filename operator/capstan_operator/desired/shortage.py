@@ -83,6 +83,14 @@ def find_shortage(
     return Shortage(says, since, mended and not elsewhere and not closed, elsewhere, closed)
 
 
+def find_starved(pods: Iterable[Manifest], gpu_resource: str) -> tuple[int, tuple[datetime, ...]]:
+    """Give how many pods a node has taken, and since when none takes each of those that lack GPUs."""
+    active = [pod for pod in pods if is_active(pod)]
+    placed = sum(bool((pod.get("spec") or {}).get("nodeName")) for pod in active)
+    found = [_told_by_scheduler([pod], gpu_resource) for pod in active]
+    return placed, tuple(sorted(told[1] for told in found if told is not None and told[1] is not None))
+
+
 def asks_for_nodes(pods: Iterable[Manifest]) -> bool:
     """Say whether a rollout may depend on what the nodes of its old pods are like."""
     active = [pod for pod in pods if is_active(pod)]

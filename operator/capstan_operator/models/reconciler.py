@@ -183,7 +183,8 @@ class ModelReconciler:
         desired = self._without_refused(model, own, written, desired)
         self._adopter.report(key, rollout_state(model, desired, own))
         if not desired.faults:
-            self._autoscaler.tell(model, live_deployment(key, own), may_have_hpa=snapshot.autoscalers)
+            live, pods = live_deployment(key, own), own.pods[key]
+            self._autoscaler.tell(model, live, pods=pods, may_have_hpa=snapshot.autoscalers)
         for notice in written.notices:
             self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
         judged = self._gateway.verdict(model)

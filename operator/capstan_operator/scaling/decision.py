@@ -45,6 +45,7 @@ class Reason(StrEnum):
     IDLE = "Idle"
     STABILIZING = "Stabilizing"
     UNKNOWN = "DemandUnknown"
+    PREEMPTED = "Preempted"
 
 
 class Limit(StrEnum):
@@ -53,6 +54,8 @@ class Limit(StrEnum):
     MAX = "Max"
     MIN = "Min"
     SCHEDULE = "Schedule"
+    GPUS = "GPUs"
+    PREEMPTED = "Preempted"
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,12 @@ class Scaler:
         self._recent.append((now.clock, demand))
         desired, reason = self._choose(scaling, demand, load, bounds, now)
         return Decision(desired, reason, bounds[0], load, _limit(ceil(load), bounds, scheduled), self.idle_since)
+
+    def idle_seconds(self, clock: float) -> float | None:
+        """Give for how long it was seen that nothing is asked; None where something is, or it is not known."""
+        if self._idle_from is None or self._known_since is None:
+            return None
+        return clock - max(self._idle_from, self._known_since)
 
     def _choose(
         self, scaling: Scaling, demand: Demand, load: float, bounds: tuple[int, int], now: Now

@@ -15,8 +15,15 @@ from capstan_operator.status.conditions import Finding
 ACTIVE: Final = "ScalingActive"
 LIMITED: Final = "ScalingLimited"
 AT_MAX: Final = "AtMax"
+PREEMPTED: Final = "Preempted"
 _REASONS: Final[Mapping[Limit, str]] = MappingProxyType(
-    {Limit.MAX: AT_MAX, Limit.MIN: "AtMin", Limit.SCHEDULE: "AtSchedule"}
+    {
+        Limit.MAX: AT_MAX,
+        Limit.MIN: "AtMin",
+        Limit.SCHEDULE: "AtSchedule",
+        Limit.GPUS: "InsufficientGPU",
+        Limit.PREEMPTED: PREEMPTED,
+    }
 )
 
 _LIMITS: Final[Mapping[Limit, str]] = MappingProxyType(
@@ -24,6 +31,8 @@ _LIMITS: Final[Mapping[Limit, str]] = MappingProxyType(
         Limit.MAX: "more replicas are asked for than `max` allows",
         Limit.MIN: "fewer replicas would be enough than `min` asks for",
         Limit.SCHEDULE: "fewer replicas would be enough than the schedule asks for",
+        Limit.GPUS: "no node has the GPUs of a further replica free",
+        Limit.PREEMPTED: "the LLMModel {by} has a higher priority, work, and not the GPUs for it",
     }
 )
 
@@ -50,6 +59,8 @@ class Scaled:
     without_hpa: str = ""
     """Why there is no HPA although there should be one."""
     by_hpa: bool = False
+    preempted_by: str = ""
+    """`namespace/name` of the LLMModel that it is at zero for, or waits for."""
 
 
 def scaling_findings(model: Model, scaled: Scaled | None, deployment: Manifest | None = None) -> dict[str, Finding]:
@@ -62,7 +73,7 @@ def scaling_findings(model: Model, scaled: Scaled | None, deployment: Manifest |
     if scaling.is_external:
         says = "somebody else says how many replicas there are"
         return {ACTIVE: Finding("False", "External", says), LIMITED: Finding("False", "External", says)}
-    return {ACTIVE: _active(scaled), LIMITED: _limited(scaled.limited_by if scaled else None)}
+    return {ACTIVE: _active(scaled), LIMITED: _limited(scaled)}
 
 
 def scaling_fields(scaled: Scaled | None) -> dict[str, Any]:
@@ -76,6 +87,8 @@ def scaling_fields(scaled: Scaled | None) -> dict[str, Any]:
         fields["lastScaleTime"] = _written(scaled.changed_at)
     if scaled.idle_since:
         fields["idleSince"] = _written(scaled.idle_since)
+    if scaled.preempted_by:
+        fields["preemptedBy"] = scaled.preempted_by
     return fields
 
 
@@ -106,10 +119,11 @@ def _active(scaled: Scaled | None) -> Finding:
     return Finding("True", "DemandKnown", f"replicas follow what is asked of the model, by {by}")
 
 
-def _limited(limit: Limit | None) -> Finding:
-    if limit is None:
+def _limited(scaled: Scaled | None) -> Finding:
+    limit = scaled.limited_by if scaled else None
+    if scaled is None or limit is None:
         return Finding("False", "WithinBounds", "what is asked for is within the bounds")
-    return Finding("True", _REASONS[limit], _LIMITS[limit])
+    return Finding("True", _REASONS[limit], _LIMITS[limit].format(by=f"'{scaled.preempted_by}'"))
 
 
 def _written(moment: datetime) -> str:

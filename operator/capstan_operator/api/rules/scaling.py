@@ -6,6 +6,8 @@ from capstan_operator.api.schema import Rule
 
 COLD_START_SECONDS: Final = 120
 """What `coldStartSeconds` is where nothing is said."""
+_SCALED = "!has(self.strategy) || self.strategy != 'External'"
+_WHY_NOT_EXTERNAL = "must not be set together with `strategy: External`: somebody else says how many replicas there are"
 
 SCALING = (
     Rule(
@@ -26,6 +28,18 @@ SCALING = (
         message="must each have a `min` that is less than or equal to `max`",
         holds=lambda self: all(one.min <= self.max for one in self.schedules),
         field_path=".schedules",
+    ),
+    Rule(
+        cel=f"!has(self.priority) || {_SCALED}",
+        message=_WHY_NOT_EXTERNAL,
+        holds=lambda self: self.priority is None or not self.is_external,
+        field_path=".priority",
+    ),
+    Rule(
+        cel=f"!has(self.preemptible) || {_SCALED}",
+        message=_WHY_NOT_EXTERNAL,
+        holds=lambda self: self.preemptible is None or not self.is_external,
+        field_path=".preemptible",
     ),
 )
 

@@ -1,0 +1,158 @@
+"""Who gets the last GPUs: models by priority, then by share. Pure: what models want and have in, who gives way out.
+
+Only a model that says so (`preemptible`) gives way, and only to one of a higher priority that has work and of which no
+node takes a replica for want of GPUs. Two things are asked of it:
+
+    to be put to zero       it has been idle for a while, and its replicas give back what the other one lacks
+    to have no more         its replicas that no node has taken are withdrawn, so that they do not take what is freed
+
+What it has and works on stays. It is given back when the other one wants fewer replicas than it wanted then, or when
+something is asked of it; then it has its peace for a while, so that two models do not push each other out in turns.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from capstan_operator.resources.resource import ObjectKey
+
+IDLE_SECONDS: Final = 60.0
+"""For so long nothing must have been asked of a model before it is put to zero for another one."""
+STARVED_SECONDS: Final = 15.0
+"""For so long no node must have taken a replica: one that is leaving may be about to give its GPUs back."""
+GRANTED_SECONDS: Final = 120.0
+"""For so long what was given up for a model is on its way to it, and nothing more is given up for the same replica."""
+PEACE_SECONDS: Final = 120.0
+"""For so long a model that was given back is not put to zero again."""
+AWAITED_SECONDS: Final = 60.0
+"""For so long a new process keeps what the one before has decided, until it has seen the model that it is for."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that is scaled here, at a moment."""
+
+    key: ObjectKey
+    priority: int
+    preemptible: bool
+    resource: str
+    """Its GPUs, such as nvidia.com/gpu."""
+    gpus: int
+    """Of one replica."""
+    place: str
+    """What its pods ask of nodes; models that ask the same can use each other's GPUs."""
+    wanted: int
+    """Replicas that there should be, if nobody else wanted any."""
+    placed: int
+    """Those that a node has taken."""
+    starved: int
+    """Those that no node takes for want of GPUs, since a while."""
+    has_work: bool
+    """Whether something is asked of it."""
+    idle_seconds: float | None
+    """For how long nothing was; None: something is, or it is not known."""
+
+    @property
+    def lacking(self) -> int:
+        """How many replicas of work it lacks GPUs for. What a rollout makes besides is none."""
+        return min(self.starved, max(self.wanted - self.placed, 0)) if self.has_work else 0
+
+    @property
+    def share(self) -> float:
+        """How much it has of what it wants."""
+        return self.placed / self.wanted if self.wanted else 1.0
+
+    def yields_to(self, other: "Contender") -> bool:
+        """Whether it gives way to another model, which can use what it has."""
+        same = (self.resource, self.place) == (other.resource, other.place)
+        return self.preemptible and same and self.priority < other.priority and self.gpus >= other.gpus > 0
+
+
+@dataclass(frozen=True)
+class Cap:
+    """Most replicas of a model that gives way."""
+
+    most: int
+    by: ObjectKey
+    """For whom."""
+
+
+@dataclass(frozen=True)
+class _Hold:
+    """A model that was put to zero."""
+
+    by: ObjectKey
+    since: float
+    needed: int | None
+    """Replicas that the other one wanted then; None: a process before has decided it."""
+
+
+@dataclass
+class Preemption:
+    """Decides again and again. What it remembers is bounded by the models that there are."""
+
+    _holds: dict[ObjectKey, _Hold] = field(default_factory=dict)
+    _peace: dict[ObjectKey, float] = field(default_factory=dict)
+    """Until when a model is left alone."""
+    _granted: dict[ObjectKey, list[tuple[float, int]]] = field(default_factory=dict)
+    """What was given up for a model lately: when, and for how many of its replicas."""
+
+    def adopt(self, key: ObjectKey, by: ObjectKey, clock: float) -> None:
+        """Go on from what a process before has decided: a model is at zero for another one."""
+        self._holds.setdefault(key, _Hold(by, clock, None))
+
+    def decide(self, contenders: Iterable[Contender], clock: float) -> Mapping[ObjectKey, Cap]:
+        """Give the models that give way now. The order of the contenders does not matter."""
+        known = {one.key: one for one in sorted(contenders, key=lambda one: one.key)}
+        self._forget(known, clock)
+        for key in [key for key in self._holds if self._is_over(key, known, clock)]:
+            del self._holds[key]
+            self._peace[key] = clock + PEACE_SECONDS
+        starving = sorted(
+            (one for one in known.values() if one.lacking), key=lambda one: (-one.priority, one.share, one.key)
+        )
+        for one in starving:
+            self._make_room(one, known, clock)
+        caps = {key: Cap(0, hold.by) for key, hold in self._holds.items()}
+        for one in known.values():
+            first = next((other for other in starving if one.yields_to(other)), None)
+            if first is not None and one.key not in caps and one.wanted > one.placed:
+                caps[one.key] = Cap(one.placed, first.key)
+        return caps
+
+    def _forget(self, known: Mapping[ObjectKey, Contender], clock: float) -> None:
+        self._peace = {key: until for key, until in self._peace.items() if until > clock and key in known}
+        recent = {
+            key: [one for one in granted if clock - one[0] < GRANTED_SECONDS]
+            for key, granted in self._granted.items()
+            if key in known
+        }
+        self._granted = {key: granted for key, granted in recent.items() if granted}
+
+    def _is_over(self, key: ObjectKey, known: Mapping[ObjectKey, Contender], clock: float) -> bool:
+        hold, one = self._holds[key], known.get(key)
+        if one is None or one.has_work:
+            return True
+        other = known.get(hold.by)
+        if other is None:
+            return hold.needed is not None or clock - hold.since > AWAITED_SECONDS
+        if hold.needed is None:
+            self._holds[key] = hold = replace(hold, needed=other.wanted)
+        return not one.yields_to(other) or other.wanted < (hold.needed or 0) or not other.wanted
+
+    def _make_room(self, one: Contender, known: Mapping[ObjectKey, Contender], clock: float) -> None:
+        """Put idle models to zero until what they give back is enough, or there are no more of them."""
+        lacking = one.lacking - sum(count for _, count in self._granted.get(one.key, ()))
+        while lacking > 0:
+            found = [other for other in known.values() if self._may_go(other, one)]
+            if not found:
+                return
+            gone = min(found, key=lambda other: (other.priority, -other.placed, other.key))
+            self._holds[gone.key] = _Hold(one.key, clock, one.wanted)
+            self._granted.setdefault(one.key, []).append((clock, gone.placed))
+            lacking -= gone.placed
+
+    def _may_go(self, one: Contender, other: Contender) -> bool:
+        if one.key in self._holds or one.key in self._peace or one.has_work or not one.placed:
+            return False
+        return one.yields_to(other) and one.idle_seconds is not None and one.idle_seconds >= IDLE_SECONDS
