@@ -57,6 +57,7 @@ class QueueGateway:
         self, document: object = None, *, path: str = "/v1/chat/completions", headers: Iterable[tuple[str, str]] = (),
         priority: PriorityClass = PriorityClass.DEFAULT, tenant: str = "a", tokens: int = 10, ttl_ms: int = 60_000,
         body: bytes | None = None, ask: bytes | None = None, entry_id: str = "",
+        once: bool = False,
     ) -> str:  # fmt: skip
         """Put a request in; give its id."""
         entry_id = entry_id or f"e{next(self._numbers)}"
@@ -64,7 +65,7 @@ class QueueGateway:
         call = self.calls.enqueue(
             entry_id, priority=priority, tenant=tenant, weight=1.0, tokens=tokens, ttl_ms=ttl_ms, gateway=self.name,
             ask=Ask(path, tuple(headers)).write() if ask is None else ask,
-            body=self._packing.pack(entry_id, "b", raw), bounds=WIDE,
+            body=self._packing.pack(entry_id, "b", raw), bounds=WIDE, once=once,
         )  # fmt: skip
         assert read_placed(self.run(call)).accepted
         self.answers.setdefault(entry_id, Answer())

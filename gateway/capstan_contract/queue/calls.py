@@ -40,6 +40,8 @@ class Outcome(StrEnum):
     BYTES = "bytes"
     WAIT = "wait"
     DEADLINE = "deadline"
+    LATE = "late"
+    """It came to Redis when nobody waited for the reply any more, and was not put in."""
 
 
 class Failure(StrEnum):
@@ -134,6 +136,8 @@ class State(NamedTuple):
     gateways: int
     dropped: int = 0
     """1: something that this gateway has asked for was dropped, as it was silent for too long."""
+    now_ms: int = 0
+    """The time of Redis."""
 
 
 class Piece(NamedTuple):
@@ -158,16 +162,18 @@ class Queue:
 
     def enqueue(
         self, entry_id: str, *, priority: PriorityClass, tenant: str, weight: float, tokens: int, ttl_ms: int,
-        gateway: str, ask: bytes, body: bytes, bounds: Bounds, once: bool = False,
+        gateway: str, ask: bytes, body: bytes, bounds: Bounds, once: bool = False, not_after_ms: int | None = None,
     ) -> Call:  # fmt: skip
         """Put an entry in, once: a second call for one that is there changes nothing. `read_placed` reads the reply.
 
         `tokens` is what it will take of an engine, `weight` (above 0) the tenant's share beside others'. In `ttl_ms`
         its deadline passes. With `once` it fails when a worker is lost that has it, whatever that has done with it.
+        Where it comes to Redis behind `not_after_ms`, by the time of Redis, it is not put in: who has given up waiting
+        for the reply asks somebody else.
         """
         return self._call(
             scripts.ENQUEUE, entry_id, int(priority), tenant, f"{weight:.6f}", tokens, ttl_ms, gateway, ask, body,
-            *bounds, int(once),
+            *bounds, int(once), "" if not_after_ms is None else not_after_ms,
         )  # fmt: skip
 
     def take(self, worker: str, *, most: int, spare: int) -> Call:
@@ -194,14 +200,18 @@ class Queue:
         return self._call(scripts.CANCEL, *ids)
 
     def give_back(
-        self, worker: str, ids: Iterable[str], *, crashed: bool, attempts: Mapping[str, int] = MappingProxyType({})
-    ) -> Call:
+        self, worker: str, ids: Iterable[str], *, crashed: bool, had: bool = False,
+        attempts: Mapping[str, int] = MappingProxyType({}),
+    ) -> Call:  # fmt: skip
         """Let others have entries. Where the engine has died of them, or with them, that is counted.
+
+        `had`: an engine may have begun with them. Those that were put in with `once` then fail, as they do when a
+        worker is lost.
 
         Where the attempt is said it may be said again: a later attempt of the same worker stays as it is.
         """
         words = (word for one in ids for word in (one, attempts.get(one, "")))
-        return self._call(scripts.GIVE_BACK, worker, int(crashed), *words)
+        return self._call(scripts.GIVE_BACK, worker, 1 if crashed else 2 if had else 0, *words)
 
     def renew(self, worker: str, ids: Iterable[str], *, room: int) -> Call:
         """Say that a worker is there and has these entries. `read_ids` reads the reply: those that nobody wants.

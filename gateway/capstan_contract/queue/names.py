@@ -33,6 +33,12 @@ RENEW_SECONDS: Final = 2.0
 """How often workers and gateways say that they are there."""
 ALIVE_MS: Final = 15_000
 """A gateway that has not said so for so long is gone, and what it has asked for is dropped."""
+QUIET_MS: Final = 5_000
+"""Where no gateway and no worker was heard of for so long, Redis was away, or its clock was set: nobody is taken for
+gone before everybody has had the time of a lease to say that it is there."""
+SILENT_MS: Final = 5_000
+"""What a gateway has asked for that has said nothing for so long is begun by nobody before it does: it may have given
+up waiting, and have sent it elsewhere. No more than gateways wait for a Redis that is away before they do that."""
 WINDOW_BYTES: Final = 1 << 20
 """Of one answer that its gateway has not passed on yet; a worker that has more waits, as the reader is slow."""
 MOST_CRASHES: Final = 2

@@ -27,6 +27,8 @@ from capstan_contract.queue.names import (
     MOST_TENANTS,
     MOST_TOLD,
     PASSED_OVER,
+    QUIET_MS,
+    SILENT_MS,
     WINDOW_BYTES,
     PriorityClass,
 )
@@ -95,6 +97,12 @@ local function leave_work(class, place)
   if not place then return end
   redis.call('XACK', work(class), GROUP, place)
   redis.call('XDEL', work(class), place)
+end
+
+-- An entry is gone that was there: Redis has given it up, as its clock was set, or somebody has deleted it. Nobody
+-- knows whose it was, so all gateways look for theirs.
+local function note_missing()
+  for _, owner in ipairs(redis.call('ZRANGE', P .. 'alive', 0, -1)) do note_dropped(owner) end
 end
 
 -- One that waits goes, with its bytes.
@@ -167,11 +175,15 @@ local function cancel(id)
   if not e[1] then
     -- Redis has perhaps given it up by itself, and not its place among those that wait.
     for class = 0, CLASSES - 1 do leave_waiting(id, class, 0) end
+    for _, owner in ipairs(redis.call('ZRANGE', P .. 'alive', 0, -1)) do
+      redis.call('SREM', P .. 'own:' .. owner, id)
+    end
     return 0
   end
   if e[1] == 'w' then
     repay(id)
     leave_waiting(id, e[2], redis.call('HSTRLEN', entry(id), 'b'))
+    redis.call('SREM', P .. 'silent:' .. e[3], id)
     forget(id, e[3])
     return 1
   end
@@ -181,6 +193,42 @@ local function cancel(id)
 end
 """
 
+
+_HEARD: Final = f"""
+-- The clock was put back: what was said of times that are to come is said anew.
+local function put_back()
+  redis.call('HDEL', P .. 'passed', 'turn')
+  for _, key in ipairs({{P .. 'alive', P .. 'workers'}}) do
+    for _, name in ipairs(redis.call('ZRANGEBYSCORE', key, '(' .. whole(now + ALIVE), '+inf')) do
+      redis.call('ZADD', key, whole(now + ALIVE), name)
+    end
+  end
+  for class = 0, CLASSES - 1 do
+    if redis.call('EXISTS', work(class)) == 1 then
+      for _, one in ipairs(redis.call('XPENDING', work(class), GROUP, '-', '+', 10000)) do
+        redis.call('XCLAIM', work(class), GROUP, one[2], 0, one[1], 'IDLE', 0, 'JUSTID')
+      end
+    end
+  end
+end
+
+-- Somebody is there. Gives whether the silence of others says that they are gone: not where nobody was heard of for a
+-- while, as then Redis was away, or its clock was set, and nobody could say anything.
+local function hear()
+  local known = redis.call('HMGET', stats, 'heard', 'mercy')
+  local gap, mercy = now - number(known[1], now), number(known[2], 0)
+  if gap < -{QUIET_MS} then put_back() end
+  if math.abs(gap) > {QUIET_MS} then
+    mercy = now + {LEASE_MS}
+    redis.call('HSET', stats, 'mercy', whole(mercy))
+  end
+  if not known[1] or math.abs(gap) > {QUIET_MS // 10} then
+    redis.call('HSET', stats, 'heard', whole(now))
+    redis.call('PEXPIRE', stats, KEPT)
+  end
+  return now >= mercy
+end
+"""
 
 _EVEN_FULL: Final = """
 -- A Redis without memory refuses a script's first write where that may take some, and none behind it. This one takes
@@ -212,6 +260,7 @@ end
 local id, class, tenant, weight, cost = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local ttl, owner, meta, body = tonumber(ARGV[7]), ARGV[8], ARGV[9], ARGV[10]
 local most, most_bytes, most_wait = tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+if now > number(ARGV[15], now) then return {{'late', 0, -1}} end
 if redis.call('EXISTS', entry(id)) == 1 then return {{'known', 0, -1}} end
 local mean, bytes = measured()
 local counts, count = {{}}, 0
@@ -268,14 +317,16 @@ return {{'ok', ahead, expected}}
 )
 """ARGV: prefix, id, class, tenant, weight, tokens that it will take, milliseconds to its deadline, gateway, what is
 asked, body, most entries that wait, most bytes that wait, most milliseconds of expected wait, 1 where no other worker
-may begin with it when one is lost that has it.
+may begin with it when one is lost that has it, the time of Redis behind which nobody waits for the reply any more, or
+nothing where that is not known.
 
 Gives [word, place, milliseconds]: `ok` and `known` (it is there: a second call changes nothing) with the expected
 wait, -1 where nobody knows; `length`, `bytes`, `wait` and `deadline` where it is refused, with how much later to ask
-again."""
+again; `late` where it came too late to be put in."""
 
 TAKE: Final = (
     _COMMON
+    + _HEARD
     + _EVEN_FULL
     + f"""
 local worker, most, spare = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -297,6 +348,7 @@ if counts[BATCH] > 0 then
   overdue = turn ~= nil and turn <= now
   if not turn then redis.call('HSET', passed, 'turn', whole(now + {BATCH_TURN_MS})) end
 end
+local judges = hear()
 
 local function choose()
   local first
@@ -325,10 +377,12 @@ local function pass_over(class)
   end
 end
 
-local alive = {{}}
-local function is_alive(owner)
-  if alive[owner] == nil then alive[owner] = number(redis.call('ZSCORE', P .. 'alive', owner), 0) > now end
-  return alive[owner]
+local silences = {{}}
+local function silence_of(owner)
+  if not silences[owner] then
+    silences[owner] = now + ALIVE - number(redis.call('ZSCORE', P .. 'alive', owner), 0)
+  end
+  return silences[owner]
 end
 
 -- Of all entries of a class that are given, the group is told at once.
@@ -363,7 +417,8 @@ while #given < most and looked < 1000 do
   if e[1] then
     redis.call('HINCRBY', stats, 'bytes', 0 - #e[4])
     local left = tonumber(e[1]) - now
-    if not is_alive(e[2]) then
+    local silence = silence_of(e[2])
+    if judges and silence >= ALIVE then
       repay(id)
       forget(id, e[2])
       note_dropped(e[2])
@@ -371,6 +426,9 @@ while #given < most and looked < 1000 do
       repay(id)
       tell_owner(e[2], id, e[5], 'f', 'expired')
       forget(id, e[2])
+    elseif silence >= {SILENT_MS} then
+      redis.call('SADD', P .. 'silent:' .. e[2], id)
+      redis.call('PEXPIRE', P .. 'silent:' .. e[2], KEPT)
     else
       pass_over(class)
       local place = add(class, id)
@@ -379,6 +437,8 @@ while #given < most and looked < 1000 do
       waited = math.max(waited, now - tonumber(e[6]))
       given[#given + 1] = {{id, attempt, class, left, now - tonumber(e[6]), e[3], e[4]}}
     end
+  else
+    note_missing()
   end
 end
 
@@ -441,7 +501,7 @@ POST: Final = (
     + _EVEN_FULL
     + f"""
 local worker = ARGV[2]
-local said, seen, grown, lengths = {{}}, {{}}, {{}}, {{}}
+local said, seen, ended, grown, lengths = {{}}, {{}}, {{}}, {{}}, {{}}
 
 local function look(id)
   if not seen[id] then seen[id] = redis.call('HMGET', entry(id), 's', 'w', 'x', 'o', 'a', 'u', 'f', 'c', 'p') end
@@ -456,7 +516,7 @@ end
 local function finish(id, e)
   leave_work(e[8], e[9])
   forget(id, e[4])
-  seen[id], grown[id] = {{}}, nil
+  seen[id], ended[id], grown[id] = {{}}, true, nil
 end
 
 for at = 3, #ARGV, 5 do
@@ -465,6 +525,7 @@ for at = 3, #ARGV, 5 do
   local word, posted, unread = 'ok', number(e[7], 0), number(e[6], 0)
   if e[1] ~= 'r' or e[2] ~= worker or e[5] ~= attempt then
     word = 'gone'
+    if not e[1] and not ended[id] then note_missing() end
   elseif e[3] then
     finish(id, e)
     word = 'gone'
@@ -538,15 +599,15 @@ GIVE_BACK: Final = (
     _COMMON
     + _EVEN_FULL
     + """
-local worker, crashed = ARGV[2], ARGV[3] == '1'
+local worker, crashed, had = ARGV[2], ARGV[3] == '1', ARGV[3] == '2'
 for at = 4, #ARGV, 2 do
   local id, attempt = ARGV[at], ARGV[at + 1]
-  local e = redis.call('HMGET', entry(id), 's', 'w', 'f', 'c', 'n', 'p', 'x', 'o', 'a')
+  local e = redis.call('HMGET', entry(id), 's', 'w', 'f', 'c', 'n', 'p', 'x', 'o', 'a', 'y')
   if e[1] == 'r' and e[2] == worker and (attempt == '' or e[9] == attempt) then
     if e[7] then
       leave_work(e[4], e[6])
       forget(id, e[8])
-    elseif crashed or e[3] then
+    elseif crashed or e[3] or (had and e[10]) then
       lost(id)
     else
       wait_again(id, e[4], e[5], e[6])
@@ -556,15 +617,18 @@ end
 return 1
 """
 )
-"""ARGV: prefix, worker, 1 if its engine has died, then ids, each with the attempt that is meant, or nothing for
-whichever the worker has. What nothing was posted of waits again, in front of what
-came later; of a dead engine it counts as a loss."""
+"""ARGV: prefix, worker, 1 if its engine has died, 2 if an engine may have begun with them, else 0, then ids, each with
+the attempt that is meant, or nothing for whichever the worker has. What nothing was posted of waits again, in front of
+what came later; of a dead engine it counts as a loss. What no two workers may begin with fails where an engine may have
+begun with it."""
 
 RENEW: Final = (
     _COMMON
+    + _HEARD
     + _EVEN_FULL
     + """
 local worker, room, gone = ARGV[2], ARGV[3], {}
+hear()
 if tonumber(room) < 0 then
   redis.call('ZADD', P .. 'workers', whole(now), worker)
   redis.call('HDEL', P .. 'room', worker)
@@ -592,11 +656,18 @@ that it need not work on."""
 
 BEAT: Final = (
     _COMMON
+    + _HEARD
     + _EVEN_FULL
     + """
 local owner = ARGV[2]
+hear()
 redis.call('ZADD', P .. 'alive', whole(now + ALIVE), owner)
 redis.call('PEXPIRE', P .. 'alive', KEPT)
+-- It has said nothing for a while, and what it waits for was passed by: that waits in front again.
+for _, id in ipairs(redis.call('SPOP', P .. 'silent:' .. owner, 1000)) do
+  local e = redis.call('HMGET', entry(id), 's', 'c', 'n')
+  if e[1] == 'w' then wait_again(id, e[2], e[3]) end
+end
 local counts, oldest = {}, 0
 for class = 0, CLASSES - 1 do
   counts[class + 1] = redis.call('ZCARD', waits(class))
@@ -616,13 +687,14 @@ end
 local mean, bytes = measured()
 return {counts, bytes, oldest,
         whole(mean * 1000), running, room, workers,
-        redis.call('ZCOUNT', P .. 'alive', '(' .. whole(now), '+inf'), redis.call('DEL', P .. 'dropped:' .. owner)}
+        redis.call('ZCOUNT', P .. 'alive', '(' .. whole(now), '+inf'), redis.call('DEL', P .. 'dropped:' .. owner),
+        whole(now)}
 """
 )
 """ARGV: prefix, gateway. Gives how many wait in each class, their bytes, milliseconds that the first of them have
 waited, microseconds between two takes while others wait (0: not known), how many workers have, how many more they would
 take, how many workers there are, how many gateways, and 1 where something of this gateway was dropped since its last
-beat, as it was silent for too long; else 0."""
+beat, as it was silent for too long; else 0; the time of Redis, in milliseconds."""
 
 LEAVE: Final = (
     _COMMON
@@ -643,9 +715,11 @@ return 1
 
 SWEEP: Final = (
     _COMMON
+    + _HEARD
     + _EVEN_FULL
     + f"""
 local done = 0
+if not hear() then return 0 end
 for class = 0, CLASSES - 1 do
   if redis.call('EXISTS', work(class)) == 1 then
     for _, one in ipairs(redis.call('XPENDING', work(class), GROUP, 'IDLE', {LEASE_MS}, '-', '+', 100)) do
@@ -668,7 +742,7 @@ for _, owner in ipairs(redis.call('ZRANGEBYSCORE', P .. 'alive', '-inf', whole(n
   end
   if redis.call('SCARD', P .. 'own:' .. owner) == 0 then
     redis.call('ZREM', P .. 'alive', owner)
-    redis.call('DEL', P .. 'out:' .. owner)
+    redis.call('DEL', P .. 'out:' .. owner, P .. 'silent:' .. owner)
   end
 end
 for _, worker in ipairs(redis.call('ZRANGEBYSCORE', P .. 'workers', '-inf', whole(now), 'LIMIT', 0, 5)) do

@@ -33,8 +33,8 @@ from capstan_gateway.queueing.entry import BESIDE_BYTES, Entry
 from capstan_gateway.routing.unroutable import QueueRefused
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links, Script, run_script
-from capstan_gateway.stores.wire import pack
-from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, NoMemory
+from capstan_gateway.stores.wire import Refused, pack
+from capstan_gateway.upstream.errors import ConnectionLost, DeadlineExceeded, DeadlineKind, NoMemory
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +56,10 @@ class Line:
 
     def __init__(
         self, model_id: str, *, links: Links, gateway: str, threads: Threads, count: Callable[[str], object],
-        turns: asyncio.Semaphore,
+        turns: asyncio.Semaphore, seconds: float,
     ) -> None:  # fmt: skip
-        """`turns` are for putting in what is large: all queues share a connection, and others must not wait long."""
+        """`turns` are for putting in what is large: all queues share a connection, and others must not wait long.
+        `seconds` is how long a call of Redis may take."""
         self.model_id = model_id
         self.calls = Queue(queue_prefix(model_id))
         self.gateway = gateway
@@ -80,6 +81,9 @@ class Line:
         self._threads = threads
         self._count = count
         self._turns = turns
+        self._seconds = seconds
+        self._ahead_ms: float | None = None
+        """By how much the time of Redis is ahead of the loop's, or less; None: nobody knows."""
         self._loop = asyncio.get_running_loop()
         self._passed: dict[str, int] = {}
         self._cancels: OrderedDict[str, None] = OrderedDict()
@@ -94,7 +98,7 @@ class Line:
 
     async def put(self, entry: Entry) -> Placed:
         """Put an entry in; one that is there already stays as it is. Raises QueueRefused, NoMemory, and StoreDown: then
-        nobody knows whether it is there."""
+        nobody knows whether it is there. ConnectionLost in place of that, where it must not be sent twice."""
         size, memory = len(entry.call.body), entry.call.memory
         if size <= BESIDE_BYTES or memory is None:
             return await self._put(entry)
@@ -127,15 +131,22 @@ class Line:
         rules = wish.rules
         bounds = Bounds(rules.maxEntries, rules.maxBytes, int(rules.maxWaitSeconds * 1000))
         self.joined = True
-        placed = read_placed(
-            await self.run(
-                self.calls.enqueue(
-                    entry.id, priority=wish.priority, tenant=wish.tenant, weight=wish.weight, tokens=tokens,
-                    ttl_ms=left, gateway=self.gateway, ask=ask, body=body, bounds=bounds,
-                    once=not call.repeatable,
-                )
-            )
+        give_up = None
+        if self._ahead_ms is not None:
+            give_up = int((self._loop.time() + self._seconds) * 1000 + self._ahead_ms)
+        enqueue = self.calls.enqueue(
+            entry.id, priority=wish.priority, tenant=wish.tenant, weight=wish.weight, tokens=tokens, ttl_ms=left,
+            gateway=self.gateway, ask=ask, body=body, bounds=bounds, once=not call.repeatable, not_after_ms=give_up,
         )  # fmt: skip
+        try:
+            placed = read_placed(await self.run(enqueue))
+        except StoreDown as error:
+            if call.repeatable or isinstance(error, Refused):
+                raise
+            raise ConnectionLost(entry.whose, "the queue has not said whether it has it") from error
+        if placed.word is Outcome.LATE:
+            self._ahead_ms = None  # Or the clock of Redis was set.
+            raise StoreDown("Redis was too late to take it")
         if not placed.accepted:
             self._count(placed.word.value)
             full = placed.word in _FULL
@@ -247,12 +258,15 @@ class Line:
     async def beat(self, *, sweep: bool) -> None:
         """Say that this gateway is there, and look how the queue stands. Raises StoreDown."""
         try:
+            if self._cancels and self._flushing is None:
+                await self.flush()  # Before what waits of it may be taken again, where it was silent for a while.
             state = read_state(await self.run(self.calls.beat(self.gateway)))
         except BaseException:
             self.state = None
             raise
         self.joined = True
         self.state, self.state_at = state, self._loop.time()
+        self._ahead_ms = state.now_ms - self.state_at * 1000
         if self._flushing is None:
             await self.flush()
         for _ in range(MOST_SWEEPS if sweep else 0):

@@ -15,14 +15,16 @@ from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
-from capstan_contract.queue.calls import Kind, read_piece
+from capstan_contract.queue.calls import Failure, Kind, read_piece
 from capstan_gateway.life.pauses import doubled
 from capstan_gateway.queueing.entry import Entry
+from capstan_gateway.queueing.inbox import failure_of
 from capstan_gateway.queueing.line import Line
 from capstan_gateway.routing.unroutable import QueueRefused
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links
 from capstan_gateway.stores.wire import pack
+from capstan_gateway.upstream.errors import UpstreamError
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ MOST_PIECES: Final = 128
 FIRST_PAUSE: Final = 0.05
 MOST_PAUSE: Final = 1.0
 START: Final = b"0-0"
+EARLY_SECONDS: Final = 1.0
+"""Redis takes an entry for expired when its gateway does, or later: so much earlier, and its clock was set."""
 AWAY_SECONDS: Final = 5.0
 """How long Redis may be away before entries that wait are sent directly, where there is an endpoint."""
 
@@ -135,7 +139,7 @@ class Reader:
             return
         try:
             await self._line.put(entry)
-        except QueueRefused as error:
+        except (QueueRefused, UpstreamError) as error:
             entry.fail(error)
         except StoreDown:
             entry.accepted = True  # As far as anybody knows: it is asked after again.
@@ -167,5 +171,11 @@ class Reader:
         if entry is None:
             if piece.kind is Kind.HEAD:
                 self._line.cancel(piece.id)  # Whoever waited for it has gone, and its worker has perhaps not heard.
+        elif piece.kind is Kind.FAILURE and self._is_early(entry, piece.data):
+            self._fresh = True
         elif not entry.feed(piece):
             self._line.cancel(piece.id)
+
+    def _is_early(self, entry: Entry, word: bytes) -> bool:
+        """Whether an entry counts as expired that is not: the clock of Redis was set. It is put in again."""
+        return failure_of(word) is Failure.EXPIRED and entry.call.expires_at - self._loop.time() > EARLY_SECONDS

@@ -80,7 +80,13 @@ class Room:
                 rejected.at(self._names.get(model_id, name), reason).value += 1
 
             line = self.lines[model_id] = Line(
-                model_id, links=self._links, gateway=self.gateway, threads=self.threads, count=count, turns=self._turns
+                model_id,
+                links=self._links,
+                gateway=self.gateway,
+                threads=self.threads,
+                count=count,
+                turns=self._turns,
+                seconds=self._settings.redis_seconds,
             )
             self._bound()
         if now - line.used_at > RECENT_SECONDS:
@@ -183,6 +189,8 @@ class Room:
         if not (away or untaken):
             return
         for entry in line.entries.values():
+            if not (entry.call.repeatable or untaken):
+                continue  # A worker may have it, for all that is known.
             if now - entry.began_at > AWAY_SECONDS and entry.waits and is_ready(entry, now):
                 entry.fail(SentDirectly())
 

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from capstan_contract.queue.calls import Failure
 from capstan_contract.queue.names import PriorityClass, told_key
 from capstan_contract.queue.wire import AnswerHead, Packing
 from capstan_worker.errors import EngineError, EngineUnreachable
@@ -329,6 +330,39 @@ async def test_a_worker_that_ends_gives_back_what_it_has(
     assert lost.ends == ["lost"]
     assert [answer.body for answer in others] == [b"second"] * 3
     assert len(first.asked) == 3
+
+
+async def test_a_worker_that_ends_sends_nothing_twice(server: RedisServer, gateway: QueueGateway) -> None:
+    """What must not be sent twice, and has come to the engine, fails where a worker ends in order; another one may have
+    what has not."""
+    first, second = ScriptedEngine(places=1), ScriptedEngine(at_once=b"second")
+    async with consumer(server.url, first, name="w1"):
+        had = gateway.ask(once=True)
+        await eventually(lambda: first.has(had), every=0.01)
+        waits = gateway.ask(once=True)
+    async with consumer(server.url, second, name="w2"):
+        failed, answered = await gateway.done(had, waits)
+    assert failed.ends == ["lost"]
+    assert (answered.ends, answered.body) == (["end"], b"second")
+    assert [len(engine.asked) for engine in (first, second)] == [1, 1]
+
+
+async def test_a_worker_with_another_secret_leaves_all_to_others(server: RedisServer, gateway: QueueGateway) -> None:
+    """It takes one entry at a time, gives back what it cannot read, and the one that can answers every one."""
+    packing = Packing(b"k" * 16)
+    sealed = QueueGateway(gateway.client, name="sealed", packing=packing)
+    blind, engine = ScriptedEngine(), ScriptedEngine(at_once=b"the answer")
+    async with consumer(server.url, blind, name="w1", packing=Packing(b"another one's secret")) as worker:
+        ids = [sealed.ask() for _ in range(20)]
+        back = worker.metrics.given_back["unreadable"]
+        await eventually(lambda: back._value.get() >= 1, every=0.01, what="what cannot be read")
+        worker._intake.rest(0.0)
+        assert await worker._intake._free() == 1
+        async with consumer(server.url, engine, name="w2", packing=packing):
+            answers = await sealed.done(*ids)
+        assert worker.metrics.failures[Failure.UNREADABLE]._value.get() == 0
+    assert all(answer.ends == ["end"] for answer in answers)
+    assert not blind.asked
 
 
 async def test_what_is_told_before_the_worker_listens_is_heard(server: RedisServer, gateway: QueueGateway) -> None:

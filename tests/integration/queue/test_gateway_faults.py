@@ -9,7 +9,7 @@ import httpx2
 import openai
 import pytest
 
-from capstan_contract.config import Dispatch, ModelQueue
+from capstan_contract.config import Dispatch, ModelQueue, Timeouts
 from capstan_contract.demand import DEMAND_PATH, read_demand
 from capstan_contract.queue.calls import Bounds, Queue
 from capstan_contract.queue.names import PriorityClass, queue_prefix
@@ -26,6 +26,7 @@ from support.wait import eventually
 pytestmark = pytest.mark.redis
 
 AUTO = ModelQueue(places=1)
+PATIENT = entry("chat", queue=QUEUED, timeouts=Timeouts(totalSeconds=120))
 
 
 @pytest.fixture
@@ -112,6 +113,32 @@ async def test_a_gateway_that_was_silent_puts_in_again_what_was_dropped(
             await eventually(lambda: len(entries(own)) == 1, what="the entry for the third time", seconds=15)
             async with queue_worker(own.port, reply):
                 assert text_of(await asking) == "one two three"
+
+
+async def test_an_entry_that_only_redis_takes_for_expired(store: RedisServer, tmp_path: Path) -> None:
+    """Where the clock of Redis was put forward, what is expired there alone is put in again and answered."""
+    async with gateway_of(store, tmp_path, PATIENT) as gateway, gateway.client() as client:
+        asking = ask(client)
+        await eventually(lambda: len(entries(store)) == 1, what="the entry")
+        with store.client() as seen:
+            (key,) = seen.scan_iter("*:entry:*")
+            seen.hset(key, "d", 1)
+        async with queue_worker(store.port, reply):
+            assert text_of(await asking) == "one two three"
+
+
+async def test_an_entry_that_redis_has_given_up(
+    store: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a worker finds that it is gone, its gateway puts it in again, long before gateways look by themselves."""
+    monkeypatch.setattr(reader, "LOOK_SECONDS", 3600.0)
+    async with gateway_of(store, tmp_path, PATIENT) as gateway, gateway.client() as client:
+        asking = ask(client)
+        await eventually(lambda: len(entries(store)) == 1, what="the entry")
+        with store.client() as seen:
+            seen.delete(*seen.scan_iter("*:entry:*"))
+        async with queue_worker(store.port, reply):
+            assert text_of(await asking) == "one two three"
 
 
 async def test_redis_is_killed_and_back(tmp_path: Path) -> None:

@@ -20,11 +20,14 @@ from capstan_contract.queue.calls import (
 )
 from capstan_contract.queue.names import (
     BATCH_TURN_MS,
+    LEASE_MS,
     MOST_GAP_MS,
     MOST_MEAN_AGE_MS,
     MOST_OUT,
     MOST_TENANTS,
     PASSED_OVER,
+    QUIET_MS,
+    SILENT_MS,
     WINDOW_BYTES,
     PriorityClass,
     bell_key,
@@ -614,3 +617,126 @@ def test_a_redis_without_room_lets_go_on_what_is_there(queue: HeldQueue) -> None
     finally:
         queue.client.config_set("maxmemory", "0")
     assert [piece.data for piece in queue.pieces("g")] == [b"h", b"data", b""]
+
+
+def test_nobody_is_gone_who_could_not_say_that_it_is_there(queue: HeldQueue) -> None:
+    """After a Redis that was away, no worker has lost its entries and no gateway is dropped before they have had the
+    time of a lease; behind it silence counts again."""
+    queue.run(queue.calls.beat("g"))
+    queue.ask("runs")
+    queue.ask("waits")
+    queue.take("w")
+    post(queue, "w", Post("runs", 1, 0, Kind.HEAD, b"h"))
+    queue.now += 20_000
+    queue.age("w")
+    assert queue.run(queue.calls.sweep()) == 0
+    assert queue.take("v") == []
+    assert read_ids(queue.run(queue.calls.renew("w", ["runs"], room=1))) == []
+    assert read_state(queue.run(queue.calls.beat("g"))).dropped == 0
+    assert [one.id for one in queue.take("v")] == ["waits"]
+    for _ in range(4):
+        queue.now += QUIET_MS
+        queue.run(queue.calls.beat("g"))
+    queue.age("w")
+    assert queue.run(queue.calls.sweep()) == 1
+    assert failures(queue.pieces("g")) == [("runs", b"lost")]
+    queue.ask("of the dead", gateway="dead")
+    for _ in range(4):
+        queue.now += QUIET_MS
+        queue.run(queue.calls.beat("g"))
+    assert queue.take("w") == []
+
+
+def test_a_clock_that_is_put_back_keeps_nobody_alive(queue: HeldQueue) -> None:
+    """Who has said that it is there before the clock of Redis went back an hour is gone when it says so no more, and
+    its entries are another worker's."""
+    queue.run(queue.calls.renew("dead", [], room=5))
+    queue.ask("lost", gateway="g")
+    queue.ask("dropped", gateway="dead")
+    queue.take("dead")
+    queue.age("dead")
+    queue.now -= 3_600_000
+    assert read_state(queue.run(queue.calls.beat("g"))).workers == 1
+    (pending,) = queue.client.xpending_range(f"{queue.calls.prefix}work:1", "workers", "-", "+", 10)
+    assert pending["time_since_delivered"] < LEASE_MS
+    for _ in range(4):
+        queue.now += QUIET_MS
+        queue.run(queue.calls.beat("g"))
+    queue.age("dead")
+    assert read_state(queue.run(queue.calls.beat("g"))).workers == 0
+    queue.run(queue.calls.sweep())
+    assert [one.id for one in queue.take("w", 5)] == ["lost"]
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_redis_has_given_up_is_looked_for(queue: HeldQueue, taken: bool) -> None:
+    """Who finds that an entry is gone, as it would be taken or answered, lets every gateway look for its own."""
+    queue.ask("e", gateway="g")
+    queue.run(queue.calls.beat("other"))
+    if taken:
+        queue.take("w")
+    queue.client.delete(f"{queue.calls.prefix}entry:e")
+    if taken:
+        piece = Post("e", 1, 0, Kind.HEAD, b"h")
+        assert post(queue, "w", piece) == [Posted.GONE]
+    else:
+        assert queue.take("w") == []
+    assert [read_state(queue.run(queue.calls.beat(name))).dropped for name in ("g", "other", "g")] == [1, 1, 0]
+
+
+def test_an_answer_that_has_ended_is_looked_for_by_nobody(queue: HeldQueue) -> None:
+    """What a worker says behind the end, or behind a cancel, in the same breath, is refused and no more."""
+    queue.ask("ended")
+    queue.ask("unwanted")
+    queue.take("w", 2)
+    queue.run(queue.calls.cancel(["unwanted"]))
+    pieces = [Post(name, 1, number, Kind.END, b"") for name in ("ended", "unwanted") for number in (0, 1)]
+    assert post(queue, "w", *pieces) == [Posted.OK, Posted.GONE, Posted.GONE, Posted.GONE]
+    assert read_state(queue.run(queue.calls.beat("g"))).dropped == 0
+
+
+def test_what_an_engine_may_have_had_is_not_sent_twice(queue: HeldQueue) -> None:
+    """Of what a worker gives back at its end, which its engine has begun with, that fails which must not be sent twice;
+    the rest is another worker's, and it is no loss."""
+    queue.ask("once", once=True)
+    queue.ask("any")
+    queue.take("w", 2)
+    queue.run(queue.calls.give_back("w", ["once", "any"], crashed=False, had=True))
+    assert failures(queue.pieces("g")) == [("once", b"lost")]
+    assert [(one.id, one.attempt) for one in queue.take("v", 2)] == [("any", 2)]
+
+
+def test_what_a_silent_gateway_waits_for_is_begun_by_nobody(queue: HeldQueue) -> None:
+    """It may have been sent elsewhere meanwhile: it waits, in front, until its gateway says that it is there, and what
+    that gives up before is gone."""
+    for name in ("given up", "wanted"):
+        queue.ask(name)
+    queue.now += SILENT_MS
+    queue.ask("another's", gateway="h")
+    assert [one.id for one in queue.take("w", 5)] == ["another's"]
+    queue.ask("later", gateway="h")
+    assert queue.run(queue.calls.cancel(["given up"])) == 1
+    assert sum(read_state(queue.run(queue.calls.beat("g"))).waiting) == 2
+    assert [one.id for one in queue.take("w", 5)] == ["wanted", "later"]
+    post(queue, "w", Post("wanted", 1, 0, Kind.END, b""), Post("later", 1, 0, Kind.END, b""))
+    post(queue, "w", Post("another's", 1, 0, Kind.END, b""))
+    assert not {name for name in queue.left() if not name.startswith("finish:")}
+    assert read_state(queue.run(queue.calls.beat("g"))).data == 0
+
+
+def test_what_a_silent_gateway_has_put_in_again_waits_once(queue: HeldQueue) -> None:
+    """What was passed by, was given up and has come again under the same id is counted, and taken, as it has come."""
+    queue.ask("e", body=b"body")
+    queue.now += SILENT_MS
+    assert queue.take("w") == []
+    queue.run(queue.calls.cancel(["e"]))
+    queue.ask("e", body=b"another")
+    assert read_state(queue.run(queue.calls.beat("g"))).data == len(b"another")
+    assert [one.body for one in queue.take("w", 2)] == [b"another"]
+
+
+def test_what_comes_when_nobody_waits_for_it_is_not_put_in(queue: HeldQueue) -> None:
+    """A Redis that stood still takes what was sent to it only until its gateway has asked somebody else."""
+    assert read_placed(queue.ask("late", not_after_ms=queue.now - 1)).word is Outcome.LATE
+    assert queue.left() == set()
+    assert read_placed(queue.ask("in time", not_after_ms=queue.now)).accepted

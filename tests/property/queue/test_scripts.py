@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 )
 
 from capstan_contract.queue.calls import Kind, Post, Posted, read_ids, read_posted, read_state
-from capstan_contract.queue.names import BATCH_TURN_MS, MOST_CRASHES, PriorityClass, slot_key
+from capstan_contract.queue.names import BATCH_TURN_MS, MOST_CRASHES, SILENT_MS, PriorityClass, slot_key
 from support.queue import HeldQueue, ModelQueue, failures
 from support.redis_server import RedisServer, redis_server
 
@@ -185,9 +185,11 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(milliseconds=st.sampled_from([1, 500, 2_000, BATCH_TURN_MS]))
     def wait(self, milliseconds: int) -> None:
         """Time passes, in which gateways say that they are there."""
-        self.queue.now += milliseconds
-        for gateway in self.model.gateways:
-            self.queue.run(self.queue.calls.beat(gateway))
+        end = self.queue.now + milliseconds
+        while self.queue.now < end:
+            self.queue.now = min(self.queue.now + SILENT_MS // 2, end)
+            for gateway in (*self.model.gateways, "watcher"):
+                self.queue.run(self.queue.calls.beat(gateway))
 
     @precondition(lambda self: hasattr(self, "queue"))
     @invariant()

@@ -18,7 +18,8 @@ from capstan_gateway.routing.port import Call, Queueing
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Script
-from capstan_gateway.upstream.errors import DeadlineExceeded, NoMemory
+from capstan_gateway.stores.wire import Refused
+from capstan_gateway.upstream.errors import ConnectionLost, DeadlineExceeded, NoMemory
 from support.wait import eventually
 
 
@@ -44,7 +45,9 @@ class FakeLinks:
 def a_line(links: Any) -> Line:
     """Give a line that counts nothing."""
     turns = asyncio.Semaphore(1)
-    return Line("t/chat", links=links, gateway="gw", threads=Threads("test"), count=lambda _: None, turns=turns)
+    return Line(
+        "t/chat", links=links, gateway="gw", threads=Threads("test"), count=lambda _: None, turns=turns, seconds=2.0
+    )
 
 
 def an_entry(entry_id: str, priority: PriorityClass, began_at: float) -> Entry:
@@ -76,6 +79,62 @@ class Accepting(FakeLinks):
         await asyncio.sleep(0)
         self.here -= 1
         return [b"ok", 0, -1]
+
+
+class Ahead(FakeLinks):
+    """A Redis whose clock is an hour ahead of the loop's."""
+
+    word = b"ok"
+
+    def now_ms(self) -> int:
+        """Give its time."""
+        return int((asyncio.get_running_loop().time() + 3600) * 1000)
+
+    async def call(self, key: str, command: bytes) -> Any:
+        """Say how the queue stands, or what becomes of an entry."""
+        await super().call(key, command)
+        return (
+            [[0] * 4, *[0] * 6, 1, 0, self.now_ms()] if self.of(scripts.BEAT)[-1:] == [command] else [self.word, 0, -1]
+        )
+
+    def given_up_at(self) -> bytes:
+        """Give the time that the latest entry was put in with."""
+        return self.of(scripts.ENQUEUE)[-1].split(b"\r\n")[-2]
+
+
+async def test_an_entry_is_put_in_as_long_as_somebody_waits_for_the_reply() -> None:
+    """Redis is told by its own clock when a call has no time left. Where that clock seems to have been set, the entry
+    counts as not put in, and the next one is put in whenever it comes."""
+    line = a_line(links := Ahead())
+    await line.put(an_entry("first", PriorityClass.DEFAULT, 1.0))
+    assert links.given_up_at() == b""
+    await line.beat(sweep=False)
+    before = links.now_ms()
+    await line.put(an_entry("second", PriorityClass.DEFAULT, 1.0))
+    assert before - 60_000 < int(links.given_up_at()) <= links.now_ms() + 2_000
+    links.word = b"late"
+    with pytest.raises(StoreDown):
+        await line.put(an_entry("third", PriorityClass.DEFAULT, 1.0))
+    links.word = b"ok"
+    await line.put(an_entry("fourth", PriorityClass.DEFAULT, 1.0))
+    assert links.given_up_at() == b""
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_what_must_not_be_sent_twice_is_lost_where_redis_says_nothing(refused: bool) -> None:
+    """The queue may have it: it fails, where others are sent elsewhere. What Redis has refused is not there."""
+    links = FakeLinks()
+
+    async def call(key: str, command: bytes) -> Any:
+        raise Refused("OOM command not allowed") if refused else StoreDown("it is away")
+
+    links.call = call  # type: ignore[method-assign]
+    line, entry = a_line(links), an_entry("one", PriorityClass.DEFAULT, 1.0)
+    with pytest.raises(StoreDown):
+        await line.put(entry)
+    entry.call.repeatable = False
+    with pytest.raises(StoreDown if refused else ConnectionLost):
+        await line.put(entry)
 
 
 @pytest.mark.parametrize("limit", [8 << 20, 1 << 20])

@@ -129,7 +129,8 @@ class Consumer:
                     await self._poster.flush()
                 rest = self._outbox.ids
                 attempts = self._outbox.attempts(rest)
-                await self._link.run(self._calls.give_back(self._name, rest, crashed=crashed, attempts=attempts))
+                given = self._calls.give_back(self._name, rest, crashed=crashed, had=True, attempts=attempts)
+                await self._link.run(given)
                 await self._link.run(self._calls.leave(worker=self._name))
                 self.metrics.given_back["crashed" if crashed else "drained"].inc(len(ids))
         except (QueueAway, TimeoutError):
@@ -190,7 +191,10 @@ class Consumer:
             self._on_end(work)
         if end is End.ANSWERED:
             return
-        if end is End.FULL:
+        if end is End.UNREADABLE:
+            log.error("an entry cannot be read, and is left to others: gateways may have another secret of the queue")
+            self._intake.mistrust()
+        elif end is End.FULL:
             self._intake.rest()
         else:
             self._intake.doubt()

@@ -75,6 +75,8 @@ class Intake:
         self._not_before = 0.0
         self._rests = Pause(AGAIN_SECONDS, LONGEST_REST_SECONDS, rng)
         self._leaving = False
+        self._mistrusted = False
+        """Whether the latest entry could not be read."""
         self.ready = False
         """Whether the engine answers, as far as is known."""
         self.room = 0
@@ -103,8 +105,14 @@ class Intake:
         """Take nothing for a while: for longer each time, unless it is said how long."""
         self._not_before = asyncio.get_running_loop().time() + (self._rests.next() if seconds is None else seconds)
 
+    def mistrust(self) -> None:
+        """An entry could not be read: until one can be, one at a time is taken, and less and less often."""
+        self._mistrusted = True
+        self.rest()
+
     def is_well(self) -> None:
         """The engine has answered: the next rest is a short one."""
+        self._mistrusted = False
         self._rests.reset()
 
     async def take_step(self) -> None:
@@ -186,7 +194,7 @@ class Intake:
         except EngineError:
             return 0
         # One that hangs is asked one thing at a time, until it gives something again.
-        return min(room, 1) if hung else room
+        return min(room, 1) if hung or self._mistrusted else room
 
     def _listen(self, *, hears: bool) -> None:
         if hears and not self._leaving:

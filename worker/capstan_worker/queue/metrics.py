@@ -8,8 +8,9 @@ from capstan_contract.queue.calls import Failure
 from capstan_contract.queue.names import PriorityClass
 
 _SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-BACK: Final = ("drained", "full", "unreachable", "crashed", "hung")
-"""Why entries are given back: the worker ends; the engine has no room; it does not listen; it broke off; it hangs."""
+BACK: Final = ("drained", "full", "unreachable", "unreadable", "crashed", "hung")
+"""Why entries are given back: the worker ends; the engine has no room; it does not listen; the worker cannot read them;
+the engine broke off; it hangs."""
 
 
 class QueueMetrics:

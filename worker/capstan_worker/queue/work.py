@@ -32,6 +32,8 @@ LARGE_BYTES: Final = 256 << 10
 """A larger body is unpacked in a thread: the engine in this process must not wait for it."""
 MOST_REFUSALS: Final = 8
 """After so many attempts that is the answer."""
+MOST_UNREADABLE: Final = 4
+"""An entry that is sealed by another key than the worker's is another worker's, until it was taken so often."""
 
 
 class End(StrEnum):
@@ -42,6 +44,8 @@ class End(StrEnum):
     FULL = "full"
     UNREACHABLE = "unreachable"
     """Nothing listened: the entry never came to the engine."""
+    UNREADABLE = "unreadable"
+    """It is sealed, or not, as no entry is that this worker can read: another one may."""
     CRASHED = "crashed"
     """The engine broke off before it gave anything, and may have died of it."""
 
@@ -112,10 +116,15 @@ async def _ask(work: Work, desk: Desk) -> End:
     ask = read_ask(taken.ask)
     if ask.path not in PATHS:
         raise Unreadable("an entry asks for a path that is none of a model")
-    if len(taken.body) > LARGE_BYTES:
-        body = await asyncio.to_thread(desk.packing.unpack, taken.id, "b", taken.body)
-    else:
-        body = desk.packing.unpack(taken.id, "b", taken.body)
+    try:
+        if len(taken.body) > LARGE_BYTES:
+            body = await asyncio.to_thread(desk.packing.unpack, taken.id, "b", taken.body)
+        else:
+            body = desk.packing.unpack(taken.id, "b", taken.body)
+    except Unreadable:
+        if taken.attempt < MOST_UNREADABLE:
+            return End.UNREADABLE
+        raise
     headers = tuple((name, value) for name, value in ask.headers if name.lower() not in NOT_PASSED)
     request = EngineRequest(work.request_id, ask.path, body, (*headers, *desk.headers))
     answer = await desk.engine.generate(request)
