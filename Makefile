@@ -18,7 +18,7 @@ export PYTHON VENV
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-guards bench-cache bench-prefix bench-traces \
-        bench-failover bench-profile soak \
+        bench-failover bench-profile faults soak \
         crds compatibility train-guards eval-guards train-cache eval-cache lock vllm-venv clean
 
 help: ## list what there is
@@ -99,6 +99,9 @@ bench-traces: $(VENV)/.installed-dev ## Auto, Queue, Direct and a plain Service 
 
 bench-failover: $(VENV)/.installed-dev ## what failing over after a refused or reset connection or a 500 costs the client
 	@$(BIN)/python bench/failover.py $(ARGS)
+
+faults: $(VENV)/.installed-dev ## kill, part and stop everything under load, ten times each: what becomes of requests (ARGS="--times 1")
+	@$(BIN)/python bench/faults.py $(ARGS)
 
 soak: $(VENV)/.installed-dev ## 30 minutes of mixed load on a gateway: failures, and what it leaks (ARGS="--minutes 3")
 	@$(BIN)/python bench/soak.py $(ARGS)

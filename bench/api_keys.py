@@ -8,7 +8,6 @@ asks until the last one refuses it. Prints the seconds of each, and what the ope
 
 import argparse
 import asyncio
-import base64
 import os
 import statistics
 import subprocess
@@ -20,26 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from capstan_operator.cli.cluster_keys import ClusterKeys  # noqa: E402
 from capstan_operator.desired.issued import Terms, make_key  # noqa: E402
-from capstan_operator.kube.client import KubeClient, _Request  # noqa: E402
+from capstan_operator.kube.client import KubeClient  # noqa: E402
 from capstan_operator.resources.api_resource import SECRETS  # noqa: E402
 from support.apiserver import api_server  # noqa: E402
+from support.kube_gateway import account, source_flags, trust  # noqa: E402
 from support.llmmodels import hosted  # noqa: E402
-from support.operator_process import (  # noqa: E402
-    ACCOUNTS,
-    BINDINGS,
-    ROLES,
-    OperatorProcess,
-    connect,
-    install_crds,
-    make_namespace,
-)
+from support.operator_process import OperatorProcess, connect, install_crds, make_namespace  # noqa: E402
 from support.ports import free_port  # noqa: E402
 
 AT_ONCE = 16
@@ -73,49 +64,9 @@ async def fill(kube: KubeClient, namespace: str, keys: int, models: int) -> None
     await asyncio.gather(*(key(number) for number in range(keys)), *(model(number) for number in range(models)))
 
 
-def trust(kubeconfig: Path, folder: Path) -> str:
-    """Write the certificate authority as a service account has it; give the API server's URL."""
-    server = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]
-    authority = server.get("certificate-authority-data")
-    folder.mkdir()
-    text = base64.b64decode(authority) if authority else Path(server["certificate-authority"]).read_bytes()
-    (folder / "ca.crt").write_bytes(text)
-    return str(server["server"])
-
-
-async def account(kube: KubeClient, namespace: str) -> str:
-    """Make a service account that gateways may use; give its token."""
-    metadata, rbac = {"name": "gateway", "namespace": namespace}, "rbac.authorization.k8s.io"
-    await kube.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}, manager="bench")
-    rules = [
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"]},
-    ]
-    role = {"apiVersion": ROLES.api_version, "kind": "Role", "metadata": metadata, "rules": rules}
-    await kube.apply(role, manager="bench")
-    binding = {
-        "apiVersion": BINDINGS.api_version,
-        "kind": "RoleBinding",
-        "metadata": metadata,
-        "roleRef": {"apiGroup": rbac, "kind": "Role", "name": "gateway"},
-        "subjects": [{"kind": "ServiceAccount", **metadata}],
-    }
-    await kube.apply(binding, manager="bench")
-    body = {
-        "apiVersion": "authentication.k8s.io/v1",
-        "kind": "TokenRequest",
-        "spec": {"expirationSeconds": 36_000},
-    }
-    path = ACCOUNTS.path(namespace, "gateway", "token")
-    answer = await kube._call(_Request("create", ACCOUNTS, "POST", path, body=body))
-    return str(answer["status"]["token"])
-
-
 def start_gateway(url: str, folder: Path, namespace: str, port: int, log: Path) -> subprocess.Popen[bytes]:
     """Start a replica."""
-    flags = ["--port", str(port), "--kube-url", url, "--kube-service-account-dir", str(folder)]
-    flags += ["--kube-namespace", namespace, "--kube-config-map", "capstan-gateway-config"]
-    flags += ["--discovery-namespaces", namespace, "--log-level", "warning"]
+    flags = ["--port", str(port), *source_flags(url, folder, namespace), "--log-level", "warning"]
     with log.open("wb") as output:
         return subprocess.Popen([sys.executable, "-m", "capstan_gateway", *flags], stdout=output, stderr=output)
 

@@ -1,9 +1,10 @@
 """A real redis-server of a test's own, that can be killed, started again, and stopped in the middle."""
 
 import os
+import shutil
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +19,21 @@ from support.wait import wait_until
 class RedisServer:
     """One server on a port of its own. What it holds is lost when it is killed."""
 
-    def __init__(self, folder: Path, *, password: str = "", flags: Sequence[str] = (), tls: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        password: str = "",
+        flags: Sequence[str] = (),
+        tls: bool = False,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self._binary = need_binary("redis-server", "redis-server")
         self._folder = folder
         self._password = password
         self._flags = flags
         self._tls = tls
+        self._environ = {**os.environ, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
 
@@ -40,7 +50,7 @@ class RedisServer:
             options += ["--requirepass", self._password]
         port = ["--port", "0", "--tls-port", str(self.port)] if self._tls else ["--port", str(self.port)]
         with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen([self._binary, *port, *options], stdout=log, stderr=log)
+            self._process = subprocess.Popen([self._binary, *port, *options], stdout=log, stderr=log, env=self._environ)
         wait_until(self._answers, every=0.02, what="redis-server")
 
     def kill(self) -> None:
@@ -49,6 +59,10 @@ class RedisServer:
             self._process.kill()
             self._process.wait(timeout=10)
             self._process = None
+
+    def forget(self) -> None:
+        """Lose what its append-only file has. It does not run."""
+        shutil.rmtree(self._folder / "appendonlydir", ignore_errors=True)
 
     def pause(self) -> None:
         """Stop it in the middle: connections stay, and nothing is answered."""
