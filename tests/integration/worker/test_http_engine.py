@@ -83,6 +83,38 @@ async def test_open_connections_are_counted_where_metrics_are_not_known():
             await eventually(engine_is_idle(engine), what="no connection")
 
 
+@pytest.mark.parametrize(("kind", "connections"), [(EngineKind.VLLM, 1), (EngineKind.OPENAI_COMPATIBLE, 3)])
+async def test_a_connection_is_kept_where_none_is_counted(kind: EngineKind, connections: int) -> None:
+    """Requests one after the other have one connection, unless an idle one would count as in flight; one whose answer
+    was not read to its end is closed, as that is how an engine is told to stop."""
+    opened, closed = [], []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                more = b"unfinished" in await reader.readexactly(size)
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n{}" % (2 + more))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            closed.append(writer)
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with HttpEngine(f"http://127.0.0.1:{port}", kind) as engine:
+            for number in range(3):
+                assert await read(engine, request(str(number))) == (200, b"{}")
+            assert len(opened) == connections
+            unread = await engine.generate(request("unread", user="unfinished"))
+            before = len(opened)
+            await engine.abort(unread.request_id)
+            await eventually(lambda: len(closed) == before, what="the end of all connections")
+            assert await read(engine, request("last")) == (200, b"{}")
+            assert len(opened) == before + 1
+
+
 def engine_is_idle(engine: HttpEngine) -> Any:
     """Give a check that nothing is in flight."""
 

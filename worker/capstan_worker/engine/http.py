@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -14,6 +15,9 @@ from capstan_worker.engine.sockets import connections_to
 from capstan_worker.errors import EngineError, EngineUnreachable
 
 _ASK = aiohttp.ClientTimeout(total=5, connect=2)
+KEPT_SECONDS: Final = 2.0
+"""How long a connection is kept for the next request. Engines keep an idle one for five seconds (vLLM and SGLang on
+uvicorn) or for ever: it must not be used just when they close it."""
 
 
 class HttpEngine:
@@ -34,17 +38,22 @@ class HttpEngine:
         self._timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=max(first_byte_seconds, idle_seconds))
         self._running: dict[str, aiohttp.ClientResponse] = {}
         self._session: aiohttp.ClientSession | None = None
+        """For questions: whoever asks how many connections there are must have none."""
+        self._requests: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "HttpEngine":
-        # No connection is kept: an idle one of ours would count as in flight where connections are counted.
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
+        # Where connections are counted an idle one of ours would count as in flight.
+        kept = {"keepalive_timeout": KEPT_SECONDS} if self._kind in GAUGES else {"force_close": True}
+        self._requests = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, **kept))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._requests):
+            if session is not None:
+                await session.close()
 
     async def ready(self) -> bool:
         """Ask /health; a server that has none is asked for its models."""
@@ -60,7 +69,7 @@ class HttpEngine:
         """Send a request; the body comes as the engine sends it."""
         headers = {"content-type": "application/json", **dict(request.headers)}
         with _translated(self._url):
-            response = await self._open_session().post(
+            response = await _opened(self._requests).post(
                 self._at(request.path), data=request.body, headers=headers, timeout=self._timeout
             )
         self._running[request.id] = response
@@ -95,7 +104,7 @@ class HttpEngine:
     async def metrics(self) -> bytes:
         """Scrape /metrics; an engine without it has nothing to say."""
         with _translated(self._url):
-            async with self._open_session().get(self._at("/metrics"), timeout=_ASK) as response:
+            async with _opened(self._session).get(self._at("/metrics"), timeout=_ASK) as response:
                 body = await response.read()
                 return body if response.status == 200 else b""
 
@@ -110,16 +119,17 @@ class HttpEngine:
 
     async def _status(self, path: str) -> int:
         with _translated(self._url):
-            async with self._open_session().get(self._at(path), timeout=_ASK) as response:
+            async with _opened(self._session).get(self._at(path), timeout=_ASK) as response:
                 return response.status
 
     def _at(self, path: str) -> str:
         return self._url + path
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise EngineError("the engine's client is used outside of its context")
-        return self._session
+
+def _opened(session: aiohttp.ClientSession | None) -> aiohttp.ClientSession:
+    if session is None:
+        raise EngineError("the engine's client is used outside of its context")
+    return session
 
 
 @contextmanager
