@@ -81,6 +81,10 @@ bench-keys: $(VENV)/.installed-dev ## how soon an API key is let in, and refused
 
 bench: $(VENV)/.installed-dev ## the gateway beside other gateways on this machine
 	@$(BIN)/python bench/gateway.py $(ARGS)
+	@test -n "$(ARGS)" || $(BIN)/python bench/gateway_queue.py
+
+bench-queue: $(VENV)/.installed-dev ## what the queue costs beside the direct way, and what one tenant's flood costs another
+	@$(BIN)/python bench/gateway_queue.py $(ARGS)
 
 bench-profile: $(VENV)/.installed-dev ## where the gateway's microseconds go, layer by layer
 	@$(BIN)/python bench/gateway_profile.py $(ARGS)

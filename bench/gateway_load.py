@@ -22,9 +22,9 @@ PATIENCE = 4
 KINDS = [(kind, connections) for kind in (JSON, STREAM) for connections in (1, 32, 256)]
 
 
-def body(kind: str) -> str:
+def body(kind: str, model: str = "bench") -> str:
     """Give the request; the simulator's answer is as long as it allows, the mock's is always the same."""
-    request = {"model": "bench", "messages": [{"role": "user", "content": PROMPT}]}
+    request = {"model": model, "messages": [{"role": "user", "content": PROMPT}]}
     return json.dumps(
         request | ({"max_tokens": JSON_TOKENS} if kind == JSON else {"max_tokens": CHUNKS, "stream": True})
     )
@@ -47,7 +47,7 @@ def try_once(rival: Rival, kind: str) -> None:
     """Send one request; OSError when the answer is not whole."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{rival.port}{rival.path}",
-        data=body(kind).encode(),
+        data=body(kind, rival.model).encode(),
         headers={"content-type": "application/json", **rival.headers},
     )
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
@@ -62,7 +62,7 @@ def wrk(rival: Rival, kind: str, connections: int, seconds: int) -> dict[str, in
     """Load it, and give what wrk measured."""
     headers = {"content-type": "application/json", **rival.headers}
     environment = {
-        "BENCH_BODY": body(kind),
+        "BENCH_BODY": body(kind, rival.model),
         "BENCH_HEADERS": "\n".join(f"{name}: {value}" for name, value in headers.items()),
     }
     command = ["taskset", "-c", str(CORES[-1]), "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s"]

@@ -28,6 +28,7 @@ class Rival:
     version: Callable[[], str]
     """Raises OSError when it is not installed."""
     path: str = "/v1/chat/completions"
+    model: str = "bench"
     headers: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     port: int = PORT
