@@ -116,6 +116,9 @@ class Drainer:
         return now - self._drain.settle if recent else None
 
     async def _run(self) -> Verdict:
+        async with self._asking:
+            # Of a hook that has just counted: from the signal on more is waited for than before (queued work).
+            self._counted = None
         verdict = await self._follow(self._drain)
         log.info("drain ended", extra={"verdict": verdict.value})
         return verdict

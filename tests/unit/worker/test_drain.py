@@ -128,3 +128,20 @@ async def test_the_signal_after_a_hook_does_not_settle_again(later: float, at_on
     assert drain.done() == at_once
     now += 2.0
     assert await drain is Verdict.DRAINED
+
+
+async def test_the_signal_counts_anew():
+    """What a hook has just counted is not taken for what is in flight behind the signal, when more counts."""
+    queued, left, now = 1, False, 0.0
+
+    async def count() -> int:
+        return queued if left else 0
+
+    drainer = Drainer(Drain(grace=60, settle=0), count, clock=lambda: now, every=0.1)
+    assert await drainer.idle() is Verdict.DRAINED
+    left = True
+    drain = asyncio.create_task(drainer.wait())
+    await asyncio.sleep(0.05)
+    assert not drain.done()
+    queued, now = 0, 1.0
+    assert await drain is Verdict.DRAINED
