@@ -99,11 +99,11 @@ def test_crd_of_another_release(capstan: Cluster, namespace: str, gateway: str, 
 
 @pytest.fixture
 def two_namespaces(capstan: Cluster) -> Iterator[Cluster]:
-    """The chart with Roles in two namespaces."""
+    """The chart with Roles in two namespaces, and no right to their Secrets."""
     for name in (STAYS, VANISHES):
         make_namespace(capstan, name)
     values = copy.deepcopy(VALUES)
-    values["operator"] = {"watchNamespaces": [STAYS, VANISHES]}
+    values["operator"] = {"watchNamespaces": [STAYS, VANISHES], "readSecrets": False}
     chart = str(ROOT / "helm" / "capstan")
     capstan.helm("upgrade", "capstan", chart, "--namespace", NAMESPACE, "--wait", "--timeout", "120s", values=values)
     yield capstan

@@ -129,6 +129,13 @@ class Cluster:
         containerd = ["ctr", "-a", str(CONTAINERD), "-n", "k8s.io", "images", "tag", "--force", image, tag]
         subprocess.run(containerd, check=True, capture_output=True, timeout=60)
 
+    def kill(self, pod: str, namespace: str) -> None:
+        """End a pod's first container as `kill -9` does: at once, without its hook, and not the pod."""
+        found = self.get("pod", pod, namespace) or {}
+        container = found["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+        task = ["ctr", "-a", str(CONTAINERD), "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container]
+        subprocess.run(task, check=True, capture_output=True, timeout=60)
+
     def run_client(self, namespace: str, code: str, *, seconds: float = 60) -> str:
         """Run Python with the official openai client in a pod; give what it printed."""
         name = f"client-{uuid.uuid4().hex[:6]}"
