@@ -17,8 +17,8 @@ export PYTHON VENV
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run run-vllm test mutants check format e2e e2e-vllm kind-up kind-down bench bench-operator bench-keys bench-guards bench-cache bench-prefix bench-traces \
-        bench-failover bench-profile faults soak \
+.PHONY: help run run-vllm test mutants check format e2e e2e-vllm e2e-scaling-cycles kind-up kind-down bench bench-operator bench-keys bench-guards bench-cache \
+        bench-prefix bench-traces bench-spike bench-failover bench-profile faults soak \
         crds compatibility train-guards eval-guards train-cache eval-cache lock vllm-venv clean
 
 help: ## list what there is
@@ -68,6 +68,9 @@ e2e: $(VENV)/.installed-dev ## the tests on the one-node cluster of ../shared/cl
 e2e-vllm: $(VENV)/.installed-dev vllm-venv ## real vLLM as a model's pod on that cluster (3.5 GB image, some minutes)
 	@CAPSTAN_E2E_VLLM=1 $(BIN)/python -m pytest tests/e2e/test_vllm_pod.py -s $(ARGS)
 
+e2e-scaling-cycles: $(VENV)/.installed-dev ## a model from zero to three replicas and back, 20 times, on that cluster (10 minutes; CAPSTAN_E2E_CYCLES=20)
+	@CAPSTAN_E2E_SCALING=1 $(BIN)/python -m pytest tests/e2e/test_scaling_at_length.py -k cycles -s $(ARGS)
+
 mutants: $(VENV)/.installed-dev ## change the code in many small ways: which changes does no test notice? (ARGS="ROOM ...")
 	@$(BIN)/python scripts/mutants.py $(ARGS)
 
@@ -100,6 +103,9 @@ bench-prefix: $(VENV)/.installed-dev ## prefix affinity on the Mooncake trace: c
 
 bench-traces: $(VENV)/.installed-dev ## Auto, Queue, Direct and a plain Service on public traces, scaled: goodput, GPU-seconds (ARGS=--virtual)
 	@$(BIN)/python bench/traces.py $(ARGS)
+
+bench-spike: $(VENV)/.installed-dev ## ten times the load from one second to the next, on the one-node cluster: served, queued, refused (needs root)
+	@CAPSTAN_E2E_SCALING=1 $(BIN)/python -m pytest tests/e2e/test_scaling_at_length.py -k spike -s $(ARGS)
 
 bench-failover: $(VENV)/.installed-dev ## what failing over after a refused or reset connection or a 500 costs the client
 	@$(BIN)/python bench/failover.py $(ARGS)
