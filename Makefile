@@ -68,7 +68,7 @@ e2e: $(VENV)/.installed-dev ## the tests on the one-node cluster of ../shared/cl
 e2e-vllm: $(VENV)/.installed-dev vllm-venv ## real vLLM as a model's pod on that cluster (3.5 GB image, some minutes)
 	@CAPSTAN_E2E_VLLM=1 $(BIN)/python -m pytest tests/e2e/test_vllm_pod.py -s $(ARGS)
 
-e2e-scaling-cycles: $(VENV)/.installed-dev ## a model from zero to three replicas and back, 20 times, on that cluster (10 minutes; CAPSTAN_E2E_CYCLES=20)
+e2e-scaling-cycles: $(VENV)/.installed-dev ## a model from zero to three replicas and back, 20 times with pods of before and without, on that cluster (20 minutes)
 	@CAPSTAN_E2E_SCALING=1 $(BIN)/python -m pytest tests/e2e/test_scaling_at_length.py -k cycles -s $(ARGS)
 
 mutants: $(VENV)/.installed-dev ## change the code in many small ways: which changes does no test notice? (ARGS="ROOM ...")
