@@ -52,11 +52,12 @@ METRICS = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9090/me
 
 
 def _values(*, note: str, worker: str) -> Manifest:
-    """Few rights, and what makes every pod of the operator, the gateway and models anew when it is another one."""
+    """Few rights, and what makes every pod of Capstan and of its models anew when it is another one."""
     values = queued_values()
     annotations = {"podAnnotations": {"example.com/note": note}}
     values["operator"] = {"watchNamespaces": [NAMED], "readNodes": False, **annotations}
     values["gateway"] |= annotations
+    values["redis"] |= annotations
     values["models"] = {"workerImage": {"tag": worker}}
     values["networkPolicies"] = {"enabled": True}
     return values
@@ -180,7 +181,7 @@ def _metrics(cluster: Cluster, pod: str) -> str:
 
 
 def test_upgrade_and_rollback_while_requests_wait(queued: Cluster, gateway: str) -> None:
-    """While every pod is replaced by an upgrade and by its rollback (operator, gateways, workers) requests wait
+    """While every pod is replaced by an upgrade and by its rollback (operator, gateways, Redis, workers) requests wait
     in the queue all the time, and each is answered; what scaling has decided stays as it is."""
     queued.tag(f"docker.io/capstan/worker:{TAG}", f"docker.io/capstan/worker:{NEXT}")
     with ExitStack() as stack:
