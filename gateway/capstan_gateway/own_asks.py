@@ -12,7 +12,8 @@ from capstan_gateway.life.pauses import doubled
 
 MOST_FAILURES: Final = 4
 """How often something is asked whose answers are failures of the server."""
-_WAITED: Final = frozenset((429, 503))
+WAITED: Final = frozenset((429, 503, 529))
+"""What says that there is no room now; 529 is Anthropic's word for 503."""
 _RETRIED: Final = frozenset((408, 500, 502, 504))
 
 
@@ -37,10 +38,10 @@ def retry_of(answer: Answer, *, failures: int, waits: int, left_seconds: float) 
     """Say when something is asked once more that was answered so; None: that is its answer.
 
     `failures` and `waits` are how often it has failed, and how often it was to wait, this answer included. Limits and
-    models without room (429, 503) are waited for as long as there is time (`left_seconds`), unless they end later than
+    models without room (`WAITED`) are waited for as long as there is time (`left_seconds`), unless they end later than
     that; other failures of the server a few times (`MOST_FAILURES`).
     """
-    if answer.status in _WAITED:
+    if answer.status in WAITED:
         told = _retry_after(answer.headers)
         seconds = _doubled(waits) if told is None else max(told, 0.05)
         # An SDK that is told not to try again has nobody waiting as long as this; what is told is when that would help.

@@ -19,6 +19,7 @@ from capstan_gateway.pages.feedback import feedback_routes
 from capstan_gateway.pages.file_bytes import FilePages
 from capstan_gateway.pages.files import file_routes
 from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages, Pages
+from capstan_gateway.pages.message_batches import MessageBatchPages, message_batch_routes
 from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.pages.usage import usage_routes
 from capstan_gateway.pipeline.guards.check import check
@@ -91,6 +92,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     )
     app.include_router(file_routes(None if gateway.batches is None else gateway.batches.files))
     app.include_router(batch_routes(gateway.batches))
+    app.include_router(message_batch_routes(gateway.batches))
     app.include_router(health_routes(gateway.not_ready, gateway.notes, admin_guard(gateway, apart=False).tells))
     if gateway.settings.admin_port is None:
         app.include_router(_reports(gateway))
@@ -151,6 +153,7 @@ def _listener(
     served: Pages = AsgiHandler(pages)
     if port == "api":
         served = FilePages(served, None if gateway.batches is None else gateway.batches.files, gateway.ids)
+        served = MessageBatchPages(served, gateway.batches, gateway.ids)
     guarded = GuardedPages(served, guard, gateway.turned_away)
     find = {"find": AzurePaths(handlers, guarded)} if handlers else {}
     service = Service(

@@ -1,7 +1,7 @@
 """What is known of a background response before it is over, and what clients are told of it. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import orjson
@@ -14,6 +14,11 @@ from capstan_gateway.identity.principal import Principal
 
 INSTRUCTIONS: Final = "instructions"
 ERROR: Final = "error"
+
+
+def _known(kind: type, document: Mapping[str, Any]) -> dict[str, Any]:
+    names = {one.name for one in fields(kind)}
+    return {name: value for name, value in document.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +50,8 @@ class Spec:
         who = document.pop("principal")
         who["models"] = tuple(who["models"])
         document["headers"] = tuple((name, value) for name, value in document["headers"])
-        return cls(**document, principal=Principal(**who))
+        # What a newer release has written beside what this one knows of is left out.
+        return cls(**_known(cls, document), principal=Principal(**_known(Principal, who)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +98,12 @@ class Record:
     """The request that is asked."""
 
     @classmethod
-    def read(cls, fields: Mapping[bytes, bytes]) -> "Record | None":
+    def read(cls, kept: Mapping[bytes, bytes]) -> "Record | None":
         """Read the fields of its key; None where there is none."""
-        spec, status, head, body = (fields.get(name) for name in (b"spec", b"status", b"head", b"body"))
+        spec, status, head, body = (kept.get(name) for name in (b"spec", b"status", b"head", b"body"))
         if spec is None or status is None or head is None or body is None:
             return None
-        told = Told(head=head, instructions=fields.get(b"instructions", b"null"))
+        told = Told(head=head, instructions=kept.get(b"instructions", b"null"))
         return cls(spec=Spec.read(spec), status=Status(status.decode()), told=told, body=body)
 
 

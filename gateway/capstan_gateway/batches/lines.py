@@ -132,8 +132,11 @@ def _body(body: Any, custom_id: str, endpoint: str, number: int) -> LineRequest 
 class Validator:
     """Checks the lines of one input, one after the other: all of them are to be of one batch."""
 
-    def __init__(self, endpoint: str, *, most_lines: int, has_model: Callable[[str], bool]) -> None:
-        """Check for this endpoint; `has_model` says whether who asks may use a model of this name."""
+    def __init__(
+        self, endpoint: str, *, most_lines: int, has_model: Callable[[str], bool], one_model: bool = True
+    ) -> None:
+        """Check for this endpoint; `has_model` says whether who asks may use a model of this name. Without `one_model`
+        each line may name another one, and one that there is not is that line's own fault."""
         self.faults: list[Fault] = []
         self.total = 0
         """How many lines there are."""
@@ -143,6 +146,7 @@ class Validator:
         self._seen: set[bytes] = set()
         """Hashes of ids: fifty thousand ids of any length take a few MB."""
         self._model: str | None = None
+        self._one_model = one_model
 
     @property
     def is_full(self) -> bool:
@@ -172,6 +176,8 @@ class Validator:
             message = f"The custom_id {shown} is that of another line: it must be unique in a file."
             self._add(Fault("duplicate_custom_id", message, "custom_id", number))
         self._seen.add(digest)
+        if not self._one_model:
+            return
         if self._model is None:
             self._model = request.model
             if not self._has_model(request.model):

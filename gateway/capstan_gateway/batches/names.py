@@ -23,7 +23,8 @@ OPEN: Final = "capstan:batches:open"
 TENANTS: Final = "capstan:batches:tenants"
 _RANDOM_BYTES: Final = 16
 _FILE: Final = re.compile(r"file-[0-9a-f]{32}")
-_BATCH: Final = re.compile(r"batch_[0-9a-f]{32}")
+_BATCH: Final = re.compile(r"(?:msg)?batch_[0-9a-f]{32}")
+_OF_MESSAGES: Final = "msgbatch_"
 _TAG: Final = re.compile(r"t-[A-Za-z0-9._-]{1,64}|h-[0-9a-f]{32}")
 
 
@@ -65,6 +66,16 @@ def new_file_id() -> str:
 def new_batch_id() -> str:
     """Give an id that nobody guesses: 128 random bits."""
     return f"batch_{secrets.token_hex(_RANDOM_BYTES)}"
+
+
+def new_message_batch_id() -> str:
+    """Give the same for a batch of Anthropic's API."""
+    return f"{_OF_MESSAGES}{secrets.token_hex(_RANDOM_BYTES)}"
+
+
+def is_of_messages(batch_id: str) -> bool:
+    """Whether this is the id of a batch of Anthropic's API: for OpenAI's there is none of this id, and the reverse."""
+    return batch_id.startswith(_OF_MESSAGES)
 
 
 def new_line_id() -> str:

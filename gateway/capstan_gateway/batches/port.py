@@ -1,5 +1,6 @@
 """What batches ask of the gateway that they are part of."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from capstan_gateway.batches.records import BatchSpec
@@ -28,7 +29,10 @@ class Asks(Protocol):
         """Whether a model has room to spare, of which batches have so many requests running here."""
         ...
 
-    async def ask(self, url: str, body: bytes, principal: Principal, share: Share | None = None) -> Answer:
+    async def ask(
+        self, url: str, body: bytes, principal: Principal, share: Share | None = None, *,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> Answer:  # fmt: skip
         """Give the answer to one request; cut off when it is cancelled.
 
         What it holds of the process' memory budget is in the `share` that is given, for whoever keeps the answer to

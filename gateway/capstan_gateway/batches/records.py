@@ -78,6 +78,10 @@ class BatchSpec:
     output_file_id: str
     error_file_id: str
     """Of the files that it gives, if it has something to give."""
+    lines: int = 0
+    """How many requests it has, where that is known when it is made; 0: that is found out."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """What is said in the head of each of its requests."""
 
     def written(self) -> bytes:
         """Give it as it is kept."""
@@ -89,6 +93,7 @@ class BatchSpec:
         document = orjson.loads(written)
         who = document.pop("principal")
         who["models"] = tuple(who["models"])
+        document["headers"] = tuple((name, value) for name, value in document.get("headers", ()))
         return cls(**_known(cls, document), principal=Principal(**_known(Principal, who)))
 
 

@@ -36,7 +36,10 @@ class BatchRoom:
         self._metrics = metrics
         self._budget = budget
         self._rng = rng
-        self._threads = Threads("batches", queued=64)
+        self.threads: Final = Threads("batches", queued=64)
+        """For what is read and written beside the loop."""
+        self.most_lines: Final = settings.batch_lines
+        self.most_line_bytes: Final = settings.max_body_bytes
         self._asks: asyncio.Future[Asks] = asyncio.get_running_loop().create_future()
 
     def begin(self, asks: Asks) -> None:
@@ -49,7 +52,7 @@ class BatchRoom:
         settings, metrics = self._settings, self._metrics
         means = Means(
             batches=self.batches, files=self.files, asks=await asyncio.shield(self._asks),
-            turns=Turns(settings.batch_concurrency), threads=self._threads, budget=self._budget,
+            turns=Turns(settings.batch_concurrency), threads=self.threads, budget=self._budget,
             most_lines=settings.batch_lines, most_line_bytes=settings.max_body_bytes,
             concurrency=settings.batch_concurrency, count_line=_counting(metrics.batch_lines),
             count_batch=_counting(metrics.batches),
@@ -61,7 +64,7 @@ class BatchRoom:
 
     def close(self) -> None:
         """End the thread."""
-        self._threads.close()
+        self.threads.close()
 
 
 def _counting(family: NumberFamily) -> Callable[[str], None]:

@@ -100,6 +100,16 @@ return 1
 """KEYS: the batch, the tenant's index. ARGV: id, spec, its second, most batches, milliseconds to live, prefix. Those
 that are over make room, the oldest first; 0: none of them is."""
 
+DROP_BATCH: Final = f"""
+local status = redis.call('HGET', KEYS[1], 'status')
+if not status then return -1 end
+if not string.find('{listed(ENDS)}', ',' .. status .. ',', 1, true) then return 0 end
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('UNLINK', KEYS[1], KEYS[2])
+return 1
+"""
+"""KEYS: the batch, its answers, the tenant's index. ARGV: id. -1: there is none; 0: it is not over."""
+
 ACQUIRE: Final = f"""
 {_NOW}
 local status = redis.call('HGET', KEYS[1], 'status')

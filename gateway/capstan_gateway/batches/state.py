@@ -13,6 +13,7 @@ from capstan_gateway.batches.scripts import (
     CANCEL,
     CHANGE_FIELD,
     CREATE,
+    DROP_BATCH,
     DROP_FIELD,
     FLUSH,
     KEEP,
@@ -131,6 +132,11 @@ class Batches:
             # So that whoever looks for work sees that this one is to be ended, and takes it soon.
             await self._store.run_script(CHANGE_FIELD, (OPEN,), (open_name(names.tag, batch_id), 0))
         return done > 0
+
+    async def delete(self, names: Names, batch_id: str) -> bool:
+        """Forget a batch that is over; False where it is not."""
+        keys = names.batch(batch_id), names.results(batch_id), names.index
+        return await self._store.run_script(DROP_BATCH, keys, (batch_id,)) != 0
 
     # --- for whoever works ------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import orjson
 from capstan_gateway.batches.ends import ABANDONED, CANCELLED, NO_KEY, OVER, End
 from capstan_gateway.batches.lines import Fault, LineRequest, Validator, errors_document
 from capstan_gateway.batches.means import Means
-from capstan_gateway.batches.names import new_line_id
+from capstan_gateway.batches.names import is_of_messages, new_line_id
 from capstan_gateway.batches.outputs import Outputs
 from capstan_gateway.batches.records import BatchRecord
 from capstan_gateway.batches.results import ERROR, OUTPUT, line_of_answer, line_of_error
@@ -22,7 +22,7 @@ from capstan_gateway.batches.state import Lease, LeaseLost
 from capstan_gateway.batches.status import Status
 from capstan_gateway.batches.turns import Owner
 from capstan_gateway.memory import Share
-from capstan_gateway.own_asks import Answer, retry_of
+from capstan_gateway.own_asks import WAITED, Answer, retry_of
 from capstan_gateway.stores.port import StoreDown
 
 BEAT_SECONDS: Final = 1.0
@@ -160,8 +160,9 @@ class Work:
             self._finish_as(NO_KEY)
             return batch
         validator = Validator(
-            spec.endpoint, most_lines=means.most_lines, has_model=lambda name: means.asks.has_model(who, name)
-        )
+            spec.endpoint, most_lines=means.most_lines, has_model=lambda name: means.asks.has_model(who, name),
+            one_model=not is_of_messages(spec.id),
+        )  # fmt: skip
         await self._source(batch, stopped=self._stop.is_set).check(validator)
         if self._end is not None:
             return batch
@@ -272,8 +273,8 @@ class Work:
                     continue
                 self._asking.add(asyncio.current_task())
                 self._idle_since = None
-                answer = await means.asks.ask(request.url, request.body, principal, share)
-            waited = answer.status in (429, 503)
+                answer = await means.asks.ask(request.url, request.body, principal, share, headers=spec.headers)
+            waited = answer.status in WAITED
             failures, waits = failures + (not waited), waits + waited
             left = spec.expires_at - means.batches.wall()
             retry = retry_of(answer, failures=failures, waits=waits, left_seconds=left)
@@ -301,7 +302,8 @@ class Work:
         finalizes = end is None and batch.status is Status.IN_PROGRESS
         if finalizes and not await means.batches.move(self.lease, Status.FINALIZING):
             end = CANCELLED
-        if end is not None and end.rest:
+        # Of Anthropic's batches the input says which requests have no answer.
+        if end is not None and end.rest and not (end is OVER and is_of_messages(batch.spec.id)):
             await outputs.settle()
             async with aclosing(self._source(batch, stopped=lambda: False).requests()) as lines:
                 async for number, request in lines:

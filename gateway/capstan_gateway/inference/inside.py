@@ -145,12 +145,16 @@ class InsideAsks:
         )
         return max(asked, sum(state.in_flight for state in states)) < self._spare * max(len(states), 1)
 
-    async def ask(self, url: str, body: bytes, principal: Principal, share: Share | None = None) -> Answer:
+    async def ask(
+        self, url: str, body: bytes, principal: Principal, share: Share | None = None, *,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> Answer:  # fmt: skip
         """Give the answer to one request.
 
         What it holds of the budget is in the `share` that is given, for whoever keeps the answer to release.
         """
-        return await self._ask(url.encode(), body, principal, share)
+        said = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        return await self._ask(url.encode(), body, principal, share, headers=said)
 
     async def respond(
         self, body: bytes, principal: Principal, slot: Slot, share: Share, *, headers: Sequence[Header] = ()

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from capstan_gateway.batches.files import Files, TooManyFiles
 from capstan_gateway.batches.lines import ENDPOINTS
-from capstan_gateway.batches.names import Names, new_batch_id, new_file_id
+from capstan_gateway.batches.names import Names, is_of_messages, new_batch_id, new_file_id
 from capstan_gateway.batches.records import BATCH_INPUT, WINDOW, WINDOW_SECONDS, BatchRecord, BatchSpec
 from capstan_gateway.batches.room import BatchRoom
 from capstan_gateway.batches.state import TooManyBatches
@@ -62,7 +62,7 @@ def batch_routes(room: BatchRoom | None) -> APIRouter:
         query, there, names = request.query_params, needed(), Names.of(principal_of(request).tenant)
         limit = read_limit(query.get("limit"), most=MOST_LISTED, otherwise=LISTED)
         try:
-            ids = await there.batches.ids(names)
+            ids = [one for one in await there.batches.ids(names) if not is_of_messages(one)]
             end = place_after(ids, query.get("after"))
             page: list[dict[str, Any]] = []
             # NB: some may be gone already, and clients take an empty page for the end.
@@ -152,7 +152,7 @@ async def _check_input(files: Files, names: Names, file_id: str) -> None:
 
 
 async def _find(room: BatchRoom, names: Names, batch_id: str) -> BatchRecord:
-    record = await room.batches.find(names, batch_id)
+    record = None if is_of_messages(batch_id) else await room.batches.find(names, batch_id)
     if record is None:
         message = f"No batch found with id '{batch_id[:100]}'."
         raise InvalidRequest(message, status=404, code="batch_not_found", param="batch_id")

@@ -70,7 +70,8 @@ async def test_models_are_listed_in_the_form_of_who_asks(gateway: RunningGateway
 @pytest.mark.parametrize(
     ("method", "path", "status", "kind"),
     [
-        ("POST", "/v1/messages/batches", 404, "not_found_error"),
+        ("POST", "/v1/messages/batches", 501, "api_error"),
+        ("POST", "/v1/messages/none", 404, "not_found_error"),
         ("GET", "/v1/messages", 405, "invalid_request_error"),
         ("GET", "/v1/messages/none", 404, "not_found_error"),
         ("GET", "/v1/models/none", 404, "not_found_error"),
