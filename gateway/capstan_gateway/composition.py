@@ -173,7 +173,7 @@ class Gateway:
             if self.stores.redis is None or self.stores.responses is None
             else BackgroundRoom(
                 settings, self.stores.redis, self.stores.responses.bounds, metrics=self.metrics, budget=self.memory,
-                threads=self._documents, rng=self._rng, is_key=self._is_key,
+                threads=self._documents, rng=self._rng,
             )
         )  # fmt: skip
         self.deps = Deps(
@@ -482,11 +482,6 @@ class Gateway:
                 self.metrics.tokenizer_faults.retain("tokenizer", self.tokenizers.names())
 
         return Prepared(runtime, commit)
-
-    def _is_key(self, name: str) -> bool:
-        """Whether an API key of this name is in the config."""
-        runtime = self.current()
-        return runtime is not None and name in runtime.keyring.known
 
     def _issuers(self) -> Iterable[Issuer]:
         return () if self.tokens is None else self.tokens.issuers.values()

@@ -1,7 +1,6 @@
 """Background responses of one gateway, made of its settings."""
 
 import asyncio
-from collections.abc import Callable
 from random import Random
 from typing import Final
 
@@ -39,9 +38,7 @@ class BackgroundRoom:
         budget: MemoryBudget,
         threads: Threads,
         rng: Random,
-        is_key: Callable[[str], bool],
     ) -> None:
-        """`is_key` says whether an API key of this name is in the config."""
         self.responses: Final = OpenResponses(
             store, bounds, most=settings.background_responses, seconds=settings.background_seconds
         )
@@ -50,7 +47,6 @@ class BackgroundRoom:
         self._budget = budget
         self._threads = threads
         self._rng = rng
-        self._is_key = is_key
         self._runner: Runner | None = None
         self._begun = asyncio.Event()
 
@@ -105,7 +101,7 @@ class BackgroundRoom:
         """
         spec = Spec(
             id=response_id, created_at=now, expires_at=now + self.responses.seconds, principal=principal,
-            by_key=self._is_key(principal.key), once=once, headers=headers,
+            by_key=not principal.issuer, once=once, headers=headers,
         )  # fmt: skip
         # Whoever is cut off leaves what is being written to its end: half of it would be found by nobody.
         await asyncio.shield(self._take(spec, told, body))
