@@ -10,9 +10,10 @@ from capstan_contract.demand import ModelDemand
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient, _Request
 from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
-from capstan_operator.resources.api_resource import DEPLOYMENTS, EVENTS
+from capstan_operator.resources.api_resource import DEPLOYMENTS, EVENTS, PODS
 from capstan_operator.resources.resource import Manifest
-from support.llmmodels import condition, simulated
+from support.kubelet import Kubelet
+from support.llmmodels import condition, read_config, simulated
 from support.operator_process import find
 from support.ports import free_port
 from support.replicas import Replica, serve, slice_in
@@ -21,6 +22,7 @@ from support.wait import eventually
 pytestmark = pytest.mark.apiserver
 
 OURS = {"strategy": "Capstan"}
+LONG_AGO = "2026-01-01T00:00:00Z"
 QUICK = {**OURS, "idleSeconds": 3, "coldStartSeconds": 1, "scaleDownStabilizationSeconds": 2}
 
 
@@ -124,6 +126,59 @@ async def test_more_than_may_be_is_said(world: World, start_operator: Any) -> No
     await world.put(scaling={"max": 2, **OURS})
     await world.has(2)
     await world.says("ScalingLimited", "True", "AtMax")
+
+
+async def test_a_model_that_does_not_come_up(world: World, start_operator: Any) -> None:
+    """No node takes its pod: when that has lasted the gateway's config says so to clients, conditions and Events to
+    everybody else; and as soon as the pod is ready nobody says it any more."""
+    world.ask(waiting=1, coldWaiting=1)
+    start_operator(**world.settings)
+    await world.put(scaling={"min": 0, "max": 1, **OURS, "coldStartSeconds": 1})
+
+    async def failure() -> str | None:
+        found = await read_config(world.kube, world.namespace)
+        entries = [] if found is None else [one for one in found.models if one.id == f"{world.namespace}/one"]
+        return entries[0].startFailure.reason if entries and entries[0].startFailure else None
+
+    async def is_refused() -> bool:
+        pods = (await world.kube.list(PODS, namespace=world.namespace)).items
+        for pod in pods:
+            await _refuse(world, pod)
+        return bool(pods)
+
+    async def is_in_config() -> bool:
+        return await failure() == "Unschedulable"
+
+    await world.has(1)
+    await eventually(is_refused, what="a pod")
+    await eventually(is_in_config, what="the failure in the config")
+    await world.says("ScalingLimited", "True", "InsufficientGPU")
+    assert (await world.model())["status"]["startFailure"]["since"] == LONG_AGO
+
+    async def is_told() -> bool:
+        events = (await world.kube.list(EVENTS, namespace=world.namespace)).items
+        return "StartFailed" in {event["reason"] for event in events}
+
+    await eventually(is_told, what="the Event")
+    async with Kubelet(world.kube, world.namespace):
+
+        async def is_over() -> bool:
+            return await failure() is None and "startFailure" not in (await world.model())["status"]
+
+        await eventually(is_over, what="the end of the failure")
+
+
+async def _refuse(world: World, pod: Manifest) -> None:
+    """Do what a scheduler does that has no node for a pod."""
+    condition = {
+        "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "lastTransitionTime": LONG_AGO,
+        "message": "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.",
+    }  # fmt: skip
+    ready = {"type": "Ready", "status": "False", "lastTransitionTime": LONG_AGO}
+    named = {key: pod["metadata"][key] for key in ("name", "namespace", "uid")}
+    status = {"phase": "Pending", "conditions": [condition, ready]}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": named, "status": status}
+    await world.kube.apply_status(manifest, manager="kubelet")
 
 
 async def test_a_new_operator_moves_nothing(world: World, start_operator: Any) -> None:
