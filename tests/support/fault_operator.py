@@ -46,6 +46,8 @@ class Governed:
         wanted = TOTAL_SECONDS + self.changes
 
         async def is_so() -> bool:
+            if self.operator.exit_code is not None:
+                self.operator.start()  # It has lost its lease, and ended; Kubernetes starts it again.
             config = await read_config(self.kube, self.namespace)
             if config is None:
                 return False
