@@ -250,10 +250,12 @@ async def test_a_slow_reader_holds_up_its_worker_alone(store: RedisServer, tmp_p
                 job.go_on.clear()
         await job.finish()
 
-    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+    # What 40 MB take on a busy machine.
+    patient = entry("chat", queue=QUEUED, timeouts=Timeouts(totalSeconds=240))
+    async with gateway_of(store, tmp_path, patient) as gateway, gateway.client() as client:
         async with queue_worker(store.port, answer):
             stream = await client.chat.completions.create(**ASKED, stream=True)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await refused.wait()
             assert (await client.chat.completions.create(**ASKED)).choices[0].message.content == "one two three"
             size = 0
