@@ -24,6 +24,8 @@ from capstan_operator.gateway_config.made_secrets import ADMIN, PRIVACY, MadeSec
 from capstan_operator.gateway_config.prompt_sources import PromptSources
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.gateway_config.replicas import Replica
+from capstan_operator.keda.presence import Presence
+from capstan_operator.keda.scaler import ExternalScaler
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.api_keys import ApiKeys
@@ -38,8 +40,9 @@ from capstan_operator.loop.shares import Limits
 from capstan_operator.loop.workqueue import DONE, Outcome, Pace, Work, WorkQueue
 from capstan_operator.metrics import Metrics
 from capstan_operator.metrics_api.loads import Loads
+from capstan_operator.metrics_api.place import Place
 from capstan_operator.metrics_api.registration import Registration
-from capstan_operator.metrics_api.server import MetricsApi, Place
+from capstan_operator.metrics_api.server import MetricsApi
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.reconciler import ModelReconciler
 from capstan_operator.policies.cached import CachesTally
@@ -106,7 +109,9 @@ class Runtime:
             watch=self.namespaces,
             history=lambda: kube.versions.histories,
         )
-        loader = SnapshotLoader(kube, model_list, cluster_wide=not watched)
+        loader = SnapshotLoader(
+            kube, model_list, cluster_wide=not watched, has_keda=lambda: self.keda_presence.is_installed
+        )
         self._loader = loader
         self._settings = settings
         home = settings.build.install_namespace
@@ -181,11 +186,23 @@ class Runtime:
             is_wanted=self._wants_metrics_api,
             on_authority=self.metrics_api.rouse,
         )
+        keda_place = _keda_place(settings)
+        self.external_scaler = ExternalScaler(kube, keda_place, self.loads)
+        self.keda_presence = Presence(
+            kube,
+            keda_place,
+            namespaces=watched,
+            is_wanted=lambda: self.autoscaler.wants_keda,
+            believed=lambda: self.autoscaler.with_scaled_objects,
+            wake=self.models.wake,
+            on_authority=self.external_scaler.rouse,
+        )
         self.autoscaler = Autoscaler(
             self.demand.of,
             wake=self.models.wake,
             record=self.events.record,
             standing=lambda: self.registration.standing,
+            keda=lambda: self.keda_presence.standing,
         )
         self.reconciler = ModelReconciler(
             kube,
@@ -291,6 +308,7 @@ class Runtime:
             "credential of the admin pages": self.admin_key.follow(),
             "demand": self.demand.run(),
             "metrics API": self.metrics_api.run(),
+            "external scaler": self.external_scaler.run(),
         }
 
     def leader_tasks(self) -> dict[str, Coroutine[None, None, None]]:
@@ -313,6 +331,7 @@ class Runtime:
             "acknowledger": self.acknowledger.run(),
             "adopter": self.adopter.run(),
             "registration of the metrics API": self.registration.run(),
+            "presence of KEDA": self.keda_presence.run(),
             "resync": self.resync.run(),
             "release check": self.releases.run(),
             "watches": self.supervisor.run(),
@@ -417,7 +436,7 @@ class Runtime:
         return self.autoscaler.wants_hpas or (False if self.resync.is_through else None)
 
     def _scale(self) -> None:
-        """Decide anew: of models that are scaled here, and of those that HPAs ask about."""
+        """Decide anew: of models that are scaled here, and of those that HPAs and KEDA ask about."""
         self.autoscaler.step()
         self.loads.step()
 
@@ -461,6 +480,12 @@ def _metrics_place(settings: Settings) -> Place | None:
     if not settings.metrics_api_port:
         return None
     return Place(settings.metrics_api_port, settings.build.install_namespace, settings.metrics_api_service)
+
+
+def _keda_place(settings: Settings) -> Place | None:
+    if not settings.external_scaler_port:
+        return None
+    return Place(settings.external_scaler_port, settings.build.install_namespace, settings.external_scaler_service)
 
 
 class Tasks:

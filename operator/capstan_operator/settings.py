@@ -141,6 +141,13 @@ class Settings:
     metrics_api_owner: str = setting(
         "", "the ClusterRole that the APIService belongs to, and goes with; empty: none, and it stays"
     )
+    external_scaler_port: int = setting(
+        0, "where the questions of KEDA are answered, by gRPC and TLS; 0: they are not", least=0, most=65535
+    )
+    external_scaler_service: str = setting(
+        "capstan-operator-scaler",
+        "the Service before it (the same port), and the Secret with its authority, which is made when a model needs it",
+    )
     gateway_admin_port: int = setting(GATEWAY_ADMIN_PORT, "where a gateway pod answers /internal/config", above=0)
     leader_election: bool = setting(True, "hold the Lease `capstan-operator` in the install namespace while working")
     allowed_names: NamePatterns = setting(

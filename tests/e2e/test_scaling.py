@@ -2,8 +2,6 @@
 
 import json
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,43 +9,10 @@ from typing import Any
 import pytest
 
 from support.cluster import NAMESPACE, Cluster, simulated
+from support.scaled import API, QUICK, ask
 from support.wait import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
-
-API = "v1beta1.external.metrics.k8s.io"
-QUICK = {
-    "min": 0,
-    "max": 3,
-    "targets": {"inFlightPerReplica": 2},
-    "idleSeconds": 10,
-    "coldStartSeconds": 5,
-    "scaleDownStabilizationSeconds": 5,
-}
-
-
-def ask(gateway: str, model: str, *, tokens: int = 5, patience: float = 120) -> str:
-    """Ask for so many tokens, 10 ms each, and again where the gateway says to try later; give what came."""
-    asked = {
-        "model": model,
-        "messages": [{"role": "user", "content": "Hello"}],
-        "max_tokens": tokens,
-        "min_tokens": tokens,
-    }
-    request = urllib.request.Request(  # noqa: S310
-        f"{gateway}/v1/chat/completions", json.dumps(asked).encode(), {"content-type": "application/json"}
-    )
-
-    def answered() -> str:
-        try:
-            with urllib.request.urlopen(request, timeout=patience) as answer:  # noqa: S310
-                return str(json.load(answer)["choices"][0]["message"]["content"])
-        except urllib.error.HTTPError as error:
-            if error.code != 503:
-                raise
-            raise AssertionError(error.read()) from error
-
-    return wait_until(answered, seconds=patience, every=0.5, what=f"an answer of {model}")
 
 
 @contextmanager

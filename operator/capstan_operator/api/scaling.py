@@ -21,6 +21,7 @@ class ScalingStrategy(StrEnum):
 
     HPA = "HPA"
     CAPSTAN = "Capstan"
+    KEDA = "KEDA"
     EXTERNAL = "External"
 
 
@@ -67,8 +68,9 @@ class Scaling(Part):
     """Who says how many replicas there are above zero, by what is asked of the model at all gateways. HPA: a
     HorizontalPodAutoscaler that the operator makes and serves the metric of; where another adapter serves
     external.metrics.k8s.io, as Capstan. Capstan: the operator itself. To zero and from zero it is the operator with
-    both. External: somebody else, by the scale subresource of the LLMModel or of its Deployment; the operator never
-    writes it on its own account. Default: HPA."""
+    both. KEDA: KEDA, by a ScaledObject that the operator makes and answers the questions of, also to zero and from
+    zero; where KEDA is not installed, as Capstan. External: somebody else, by the scale subresource of the LLMModel or
+    of its Deployment; the operator never writes it on its own account. Default: HPA."""
     targets: ScalingTargets | None = None
     """What a replica is meant to bear."""
     scaleUpStabilizationSeconds: int | None = Field(default=None, ge=0, le=3600)

@@ -15,11 +15,12 @@ from typing import Final, Literal
 from capstan_contract.names import API_VERSION
 from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.api.scaling import Scaling, ScalingStrategy
-from capstan_operator.autoscaling.standing import NO_METRICS_API, Standing
-from capstan_operator.desired.autoscaler import NOTHING_SAID, HpaUse, ScalerSays
+from capstan_operator.autoscaling.standing import NO_EXTERNAL_SCALER, NO_METRICS_API, Standing
+from capstan_operator.desired.autoscaler import NOTHING_SAID, ScalerEndpoint, ScalerSays, Use
 from capstan_operator.desired.placement import place_of
 from capstan_operator.desired.pods import requested
 from capstan_operator.desired.replicas import scaling_in_force
+from capstan_operator.desired.scaled_object import ScaledObjectState
 from capstan_operator.desired.shortage import find_starved
 from capstan_operator.kube.events import Subject
 from capstan_operator.resources.resource import Manifest, ObjectKey
@@ -59,7 +60,12 @@ class _Entry:
     """Most replicas, while it gives way to another model."""
     known_at: float | None = None
     """When what is asked of it was known last, or when it was first looked at."""
-    use: HpaUse = HpaUse.HOLD
+    use: Use = Use.HOLD
+    """Of the HPA."""
+    keda: Use = Use.NONE
+    endpoint: ScalerEndpoint | None = None
+    scaled_object: ScaledObjectState | None = None
+    """That of the model, as it was last seen. While there is one, also one that is to go, KEDA may write the number."""
     differs_since: float | None = None
     """Since when the limit is another one than is told."""
     announced: int | None = None
@@ -91,6 +97,7 @@ class Autoscaler:
         wake: Callable[[ObjectKey], None],
         record: Record,
         standing: Callable[[], Standing] = lambda: NO_METRICS_API,
+        keda: Callable[[], Standing] = lambda: NO_EXTERNAL_SCALER,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
     ) -> None:
@@ -98,6 +105,7 @@ class Autoscaler:
         self._wake = wake
         self._record = record
         self._standing = standing
+        self._keda = keda
         self._now = now
         self._clock = clock
         self._entries: dict[ObjectKey, _Entry] = {}
@@ -112,8 +120,24 @@ class Autoscaler:
         """Whether any model is to be scaled by an HPA."""
         return any(entry.scaling.follows is ScalingStrategy.HPA for entry in self._entries.values())
 
+    @property
+    def wants_keda(self) -> bool:
+        """Whether any model is to be scaled by KEDA."""
+        return any(entry.scaling.follows is ScalingStrategy.KEDA for entry in self._entries.values())
+
+    @property
+    def with_scaled_objects(self) -> frozenset[ObjectKey]:
+        """Which models had a ScaledObject when they were told of last."""
+        return frozenset(key for key, entry in self._entries.items() if entry.scaled_object is not None)
+
     def tell(
-        self, model: Model, deployment: Manifest | None, *, pods: Iterable[Manifest] = (), may_have_hpa: bool = True
+        self,
+        model: Model,
+        deployment: Manifest | None,
+        *,
+        pods: Iterable[Manifest] = (),
+        may_have_hpa: bool = True,
+        scaled_object: ScaledObjectState | None = None,
     ) -> None:
         """Take up a model as it is, after its children were written; one that nobody scales here is forgotten."""
         scaling = scaling_in_force(model.spec, deployment) if model.spec and model.spec.has_engine else None
@@ -126,7 +150,7 @@ class Autoscaler:
         if entry is None or entry.subject.uid != model.uid:
             entry = self._entries[model.key] = self._begin(model, scaling, current, ready)
         entry.gpus = _gpus_of(model, deployment, pods)
-        entry.may_have_hpa = may_have_hpa
+        entry.may_have_hpa, entry.scaled_object = may_have_hpa, scaled_object
         entry.scaling, entry.current, entry.ready = scaling, current, ready
         if entry.announced == current:
             self._announce(entry)
@@ -145,7 +169,8 @@ class Autoscaler:
         entry = self._entries.get(key)
         if entry is None or entry.decision is None:
             return NOTHING_SAID
-        return ScalerSays(_written_here(entry), entry.use, entry.decision.least, entry.most)
+        least = entry.decision.least
+        return ScalerSays(_written_here(entry), entry.use, least, entry.most, entry.keda, entry.endpoint)
 
     def scaled(self, key: ObjectKey) -> Scaled | None:
         """Give what the status is to say."""
@@ -174,7 +199,8 @@ class Autoscaler:
         if slash and not current and scaling.gives_way:
             self._preemption.adopt(model.key, ObjectKey(by, name), self._clock())
         subject = Subject(API_VERSION, LLM_MODELS.kind, model.key.namespace, model.key.name, model.uid)
-        return _Entry(subject, scaling, current, ready, Scaler(idle_since), True, told)
+        keda = Use.HOLD if scaling.follows is ScalingStrategy.KEDA else Use.NONE
+        return _Entry(subject, scaling, current, ready, Scaler(idle_since), True, told, keda=keda)
 
     def _decide(self, key: ObjectKey, entry: _Entry) -> tuple[Decision, Demand | None]:
         """Decide for one model as if it were alone."""
@@ -199,10 +225,12 @@ class Autoscaler:
     def _conclude(self, key: ObjectKey, entry: _Entry, found: Decision, demand: Demand | None, cap: Cap | None) -> bool:
         """Take up what was decided for one model; say whether there is news of it."""
         now, clock = self._now(), self._clock()
-        before, known, was = entry.decision, entry.told.known, (entry.use, _least(entry), entry.most)
+        before, known, was = entry.decision, entry.told.known, _said(entry)
+        cap = None if _may_be_kedas(entry) else cap
         entry.decision = found = _capped(entry, found, cap, now)
         entry.most = None if cap is None else cap.most
         entry.use, without = self._use(entry)
+        entry.keda, entry.endpoint, without_keda = self._use_of_keda(entry)
         entry.known_at = clock if demand is not None or entry.known_at is None else entry.known_at
         if demand is not None or clock - entry.known_at > MISSED_SECONDS:
             known = demand is not None
@@ -214,7 +242,10 @@ class Autoscaler:
             limited_by=self._settled_limit(entry, clock, found),
             idle_since=_told_idle(entry.scaling, found, now),
             without_hpa=without,
-            by_hpa=entry.use is HpaUse.APPLY,
+            by_hpa=entry.use is Use.APPLY,
+            without_keda=without_keda,
+            by_keda=entry.keda is not Use.NONE,
+            scaled_object=entry.scaled_object,
             preempted_by="" if cap is None else str(cap.by),
         )
         written = _written_here(entry)
@@ -225,19 +256,32 @@ class Autoscaler:
                 "decided the number of replicas",
                 extra={"model": str(key), "reason": str(found.reason), "replicas": written},
             )
-        is_news, entry.told = told != entry.told or was != (entry.use, _least(entry), entry.most), told
+        is_news, entry.told = told != entry.told or was != _said(entry), told
         return is_news
 
-    def _use(self, entry: _Entry) -> tuple[HpaUse, str]:
+    def _use(self, entry: _Entry) -> tuple[Use, str]:
         """Say whether a model has an HPA, and why not where it should have one."""
         if entry.scaling.follows is not ScalingStrategy.HPA:
-            return HpaUse.NONE, ""
+            return Use.NONE, ""
         if not entry.may_have_hpa:
-            return HpaUse.NONE, "the operator may not list HorizontalPodAutoscalers"
+            return Use.NONE, "the operator may not list HorizontalPodAutoscalers"
+        if entry.scaled_object is not None:
+            return Use.HOLD, entry.told.without_hpa  # KEDA has an HPA of its own until it has let go
         standing = self._standing()
         if standing.usable is None:
-            return HpaUse.HOLD, entry.told.without_hpa
-        return (HpaUse.APPLY, "") if standing.usable else (HpaUse.NONE, standing.problem)
+            return Use.HOLD, entry.told.without_hpa
+        return (Use.APPLY, "") if standing.usable else (Use.NONE, standing.problem)
+
+    def _use_of_keda(self, entry: _Entry) -> tuple[Use, ScalerEndpoint | None, str]:
+        """Say whether KEDA scales a model, whom it is to ask, and why not where it should."""
+        if entry.scaling.follows is not ScalingStrategy.KEDA:
+            return Use.NONE, None, ""
+        standing = self._keda()
+        if standing.usable is None:
+            return Use.HOLD, None, entry.told.without_keda
+        if not standing.usable:
+            return Use.NONE, None, standing.problem
+        return Use.APPLY, standing.endpoint, ""
 
     def _settled_limit(self, entry: _Entry, clock: float, found: Decision) -> Limit | None:
         """Give the limit to tell of: another one than before only when it has lasted for a while."""
@@ -272,7 +316,7 @@ def _contender(key: ObjectKey, entry: _Entry, found: Decision, now: datetime, cl
     return Contender(
         key=key,
         priority=entry.scaling.rank,
-        preemptible=entry.scaling.gives_way,
+        preemptible=entry.scaling.gives_way and not _may_be_kedas(entry),  # it would not let go
         resource=gpus.resource,
         gpus=gpus.each,
         place=gpus.place,
@@ -285,8 +329,9 @@ def _contender(key: ObjectKey, entry: _Entry, found: Decision, now: datetime, cl
 
 
 def _asked(entry: _Entry, found: Decision) -> int:
-    """Give how many replicas it wants: by an HPA at least what that has said."""
-    return max(found.desired, entry.current) if entry.use is HpaUse.APPLY and found.desired else found.desired
+    """Give how many replicas it wants: by an HPA or KEDA at least what that has said."""
+    is_said = entry.use is Use.APPLY or _may_be_kedas(entry)
+    return max(found.desired, entry.current) if is_said and found.desired else found.desired
 
 
 def _starved(entry: _Entry, now: datetime) -> int:
@@ -304,22 +349,31 @@ def _capped(entry: _Entry, found: Decision, cap: Cap | None, now: datetime) -> D
     return found
 
 
-def _least(entry: _Entry) -> int:
-    return 1 if entry.decision is None else entry.decision.least
+def _may_be_kedas(entry: _Entry) -> bool:
+    """Whether KEDA may write the number."""
+    return entry.keda is not Use.NONE or entry.scaled_object is not None
+
+
+def _said(entry: _Entry) -> tuple[object, ...]:
+    """Give what the objects that scale a model are made of."""
+    least = 1 if entry.decision is None else entry.decision.least
+    return entry.use, entry.keda, entry.endpoint, least, entry.most
 
 
 def _written_here(entry: _Entry) -> int | None:
-    """Give the number that is ours to write; None where it is the HPA's.
+    """Give the number that is ours to write; None where it is somebody else's.
 
-    To zero and from zero it is ours, whoever says it above. While it is not known what is asked of the model, a person
-    may set it, within the bounds.
+    With KEDA it is KEDA's, whatever it is. To zero and from zero it is ours else, also of a model with an HPA. While it
+    is not known what is asked of the model, a person may set it, within the bounds.
     """
     assert entry.decision is not None  # noqa: S101  # it was decided
+    if _may_be_kedas(entry):
+        return None
     desired = entry.decision.desired
     if entry.decision.reason is Reason.UNKNOWN:
-        # NB: whoever writes it keeps to `max` as well; only the least may be another one at each moment.
-        return entry.decision.least if entry.current < entry.decision.least else None
-    if entry.use is HpaUse.NONE:
+        bounded = min(max(entry.current, entry.decision.least), entry.scaling.max)
+        return bounded if bounded != entry.current else None
+    if entry.use is Use.NONE:
         return desired
     if entry.current == 0:
         return min(desired, max(1, entry.decision.least))
@@ -327,7 +381,7 @@ def _written_here(entry: _Entry) -> int | None:
 
 
 def _wanted(entry: _Entry) -> int:
-    """Give what there should be: of an HPA's what it has said."""
+    """Give what there should be: of an HPA's or KEDA's what it has said."""
     written = _written_here(entry)
     return entry.current if written is None else written
 

@@ -1,4 +1,7 @@
-"""The HorizontalPodAutoscaler of a model, above zero; to zero and from zero it is the operator that scales."""
+"""The HorizontalPodAutoscaler of a model, above zero; to zero and from zero it is the operator that scales.
+
+What KEDA has instead, which goes to zero and from zero as well, is in scaled_object.py.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,8 +19,8 @@ LONGEST_WINDOW: Final = 3600
 PERIOD: Final = 15
 
 
-class HpaUse(StrEnum):
-    """What is wanted of the HPA."""
+class Use(StrEnum):
+    """What is wanted of an object that scales, an HPA or a ScaledObject."""
 
     APPLY = "Apply"
     HOLD = "Hold"
@@ -26,19 +29,32 @@ class HpaUse(StrEnum):
 
 
 @dataclass(frozen=True)
+class ScalerEndpoint:
+    """Where the operator answers KEDA."""
+
+    address: str
+    """host:port, as the pods of the cluster reach it."""
+    authorities: str
+    """PEM: who has signed its certificate."""
+
+
+@dataclass(frozen=True)
 class ScalerSays:
     """What the operator's scaler says of a model."""
 
     replicas: int | None = None
     """How many there should be; None: what there is, which is for others to say."""
-    hpa: HpaUse = HpaUse.HOLD
+    hpa: Use = Use.HOLD
     least: int = 1
-    """Fewest replicas for the HPA at present."""
+    """Fewest replicas for the HPA, or for KEDA, at present."""
     most: int | None = None
-    """Most replicas for it, while the model gives way to another one; None: `max`."""
+    """Most replicas for the HPA, while the model gives way to another one; None: `max`."""
+    keda: Use = Use.NONE
+    endpoint: ScalerEndpoint | None = None
+    """What KEDA is to ask; None: nothing that could answer is known."""
 
 
-NOTHING_SAID: Final = ScalerSays()
+NOTHING_SAID: Final = ScalerSays(keda=Use.HOLD)
 
 
 def build_autoscaler(name: str, scaling: Scaling, least: int, most: int | None = None) -> Manifest:
@@ -69,17 +85,22 @@ def build_autoscaler(name: str, scaling: Scaling, least: int, most: int | None =
                     },
                 }
             ],
-            "behavior": {
-                "scaleUp": {
-                    "stabilizationWindowSeconds": scaling.up_seconds,
-                    "selectPolicy": "Max",
-                    "policies": [{"type": "Pods", "value": scaling.max, "periodSeconds": PERIOD}],
-                },
-                "scaleDown": {
-                    "stabilizationWindowSeconds": min(scaling.down_seconds, LONGEST_WINDOW),
-                    "selectPolicy": "Max",
-                    "policies": [{"type": "Percent", "value": 100, "periodSeconds": PERIOD}],
-                },
-            },
+            "behavior": build_behavior(scaling),
+        },
+    }
+
+
+def build_behavior(scaling: Scaling) -> Manifest:
+    """Give how fast an HPA goes up and down."""
+    return {
+        "scaleUp": {
+            "stabilizationWindowSeconds": scaling.up_seconds,
+            "selectPolicy": "Max",
+            "policies": [{"type": "Pods", "value": scaling.max, "periodSeconds": PERIOD}],
+        },
+        "scaleDown": {
+            "stabilizationWindowSeconds": min(scaling.down_seconds, LONGEST_WINDOW),
+            "selectPolicy": "Max",
+            "policies": [{"type": "Percent", "value": 100, "periodSeconds": PERIOD}],
         },
     }

@@ -8,7 +8,7 @@ from capstan_contract.names import API_VERSION, STABLE, TRACK_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.api.scaling import ScalingStrategy
-from capstan_operator.desired.autoscaler import NOTHING_SAID, HpaUse, ScalerSays, build_autoscaler
+from capstan_operator.desired.autoscaler import NOTHING_SAID, ScalerSays, Use, build_autoscaler
 from capstan_operator.desired.diff import with_applied_hash
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.naming import child_labels, selector_labels, weights_name, workload_name
@@ -28,6 +28,7 @@ from capstan_operator.desired.pods import find_child, is_active, template_hash
 from capstan_operator.desired.replicas import Replicas, decide_replicas, scaling_in_force, wanted_replicas
 from capstan_operator.desired.revisions import plan_revisions
 from capstan_operator.desired.rollout import Policy, decide_rollout, rollout_annotations
+from capstan_operator.desired.scaled_object import build_scaled_object, is_of_keda
 from capstan_operator.desired.snapshot import PodHash, Snapshot
 from capstan_operator.desired.template_changes import InForce, choose_template
 from capstan_operator.desired.types import Action, DesiredModel, Rollout, Wanted
@@ -37,7 +38,7 @@ from capstan_operator.resources.resource import Manifest, ObjectKey, identity_of
 from capstan_operator.settings import GRADUALLY, BuildSettings
 
 _TRACKED: Final = frozenset(
-    {"Deployment", "Service", "PodDisruptionBudget", "ControllerRevision", "HorizontalPodAutoscaler"}
+    {"Deployment", "Service", "PodDisruptionBudget", "ControllerRevision", "HorizontalPodAutoscaler", "ScaledObject"}
 )
 """Kinds of which every track has its own."""
 
@@ -85,12 +86,15 @@ def build_model(
     objects = _build_objects(work, snapshot, settings, replicas, rollout, selector)
     scaling = scaling_in_force(spec, live)
     # NB: what the scaler says may be of a moment before `strategy` was changed.
-    if scaling and scaling.follows is ScalingStrategy.HPA and snapshot.autoscalers and scaler.hpa is HpaUse.APPLY:
+    if scaling and scaling.follows is ScalingStrategy.HPA and snapshot.autoscalers and scaler.hpa is Use.APPLY:
         objects.append(build_autoscaler(model.key.name, scaling, scaler.least, scaler.most))
+    by_keda = scaling and scaling.follows is ScalingStrategy.KEDA and scaler.keda is Use.APPLY
+    if scaling and by_keda and snapshot.scaled_objects and scaler.endpoint:
+        objects += build_scaled_object(model.key.name, scaling, scaler.least, scaler.endpoint)
     applied = [with_applied_hash(_owned(manifest, model)) for manifest in (*([revision] if revision else []), *objects)]
     return DesiredModel(
         key=model.key,
-        wanted=(*map(Wanted, applied), *others, *_surplus(work, snapshot, applied, scaler.hpa)),
+        wanted=(*map(Wanted, applied), *others, *_surplus(work, snapshot, applied, scaler)),
         pod_hash=in_force.pod_hash,
         rollout=rollout,
         pending=in_force.pending,
@@ -199,23 +203,27 @@ def _of_present(model: Model, snapshot: Snapshot, action: Action) -> tuple[Wante
     return tuple(Wanted(item, action) for item in present)
 
 
-def _surplus(work: _Workload, snapshot: Snapshot, applied: Iterable[Manifest], hpa: HpaUse) -> tuple[Wanted, ...]:
+def _surplus(
+    work: _Workload, snapshot: Snapshot, applied: Iterable[Manifest], scaler: ScalerSays
+) -> tuple[Wanted, ...]:
     """Give what is there and no longer asked for: it goes, but for what cannot be made again."""
     wanted = {identity_of(manifest) for manifest in applied}
     present = snapshot.children.get(work.model.key, ())
     children = [item for item in present if item["kind"] != CONTROLLER_REVISIONS.kind]
     left = [item for item in children if identity_of(item) not in wanted]
     return tuple(
-        Wanted(item, Action.HOLD if _holds_weights(item, work) or _may_scale(item, work, hpa) else Action.PRUNE)
+        Wanted(item, Action.HOLD if _holds_weights(item, work) or _may_scale(item, work, scaler) else Action.PRUNE)
         for item in left
     )
 
 
-def _may_scale(child: Manifest, work: _Workload, hpa: HpaUse) -> bool:
-    """Say whether it is the HPA of a model of which it is not known yet whether it has one."""
+def _may_scale(child: Manifest, work: _Workload, scaler: ScalerSays) -> bool:
+    """Say whether it scales a model, or is needed for that, of which it is not known yet whether it has one."""
     scaling = scaling_in_force(work.spec, work.live)
-    follows = scaling is not None and scaling.follows is ScalingStrategy.HPA
-    return child["kind"] == AUTOSCALERS.kind and follows and hpa is HpaUse.HOLD
+    follows = scaling.follows if scaling else None
+    if child["kind"] == AUTOSCALERS.kind:
+        return follows is ScalingStrategy.HPA and scaler.hpa is Use.HOLD
+    return is_of_keda(child, work.model.key.name) and follows is ScalingStrategy.KEDA and scaler.keda is Use.HOLD
 
 
 def _holds_weights(child: Manifest, work: _Workload) -> bool:

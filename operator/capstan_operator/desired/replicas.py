@@ -85,6 +85,8 @@ def wanted_replicas(spec: LLMModelSpec, live: Manifest | None, decided: int | No
         return spec.replicas if present is None or _is_news(spec, live) else present
     if decided is not None:
         return _bound(decided, scaling)
+    if scaling.follows is ScalingStrategy.KEDA and present is not None:
+        return present  # within which bounds it is KEDA's to say; where it has nothing to say, it was decided
     # NB: a switch to a scaler begins with what there is, so that nothing jumps.
     return _bound(scaling.min if present is None else present, scaling)
 

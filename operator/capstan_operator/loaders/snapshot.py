@@ -8,7 +8,7 @@ What cannot be read in one namespace costs the models of that namespace this rec
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -19,7 +19,7 @@ from capstan_operator.desired.replicas import is_scaled
 from capstan_operator.desired.snapshot import NodeCapacity, Snapshot
 from capstan_operator.desired.volumes import named_claims
 from capstan_operator.errors import OperatorError
-from capstan_operator.kube.errors import Forbidden, KubeError
+from capstan_operator.kube.errors import Forbidden, KubeError, UnknownResource
 from capstan_operator.kube.port import KubePort, Listing
 from capstan_operator.loaders.capacity import free_capacity, gpu_nodes
 from capstan_operator.loaders.model_list import AllModels, ModelList
@@ -29,6 +29,7 @@ from capstan_operator.resources.api_resource import (
     CLAIMS,
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
+    KEDA_RESOURCES,
     NODES,
     PODS,
     ApiResource,
@@ -43,10 +44,19 @@ LIVE_PODS: Final = "status.phase!=Succeeded,status.phase!=Failed"
 class SnapshotLoader:
     """Reads what a reconcile needs."""
 
-    def __init__(self, kube: KubePort, models: ModelList, *, cluster_wide: bool = True) -> None:
+    def __init__(
+        self,
+        kube: KubePort,
+        models: ModelList,
+        *,
+        cluster_wide: bool = True,
+        has_keda: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`has_keda` says whether the API server knows KEDA's kinds."""
         self._kube = kube
         self._models = models
         self._cluster_wide = cluster_wide
+        self._has_keda = has_keda
 
     async def load(self, keys: Iterable[ObjectKey]) -> Snapshot:
         """List the models of `keys`, and what belongs to them; a key whose model is gone is not in the Snapshot.
@@ -64,11 +74,15 @@ class SnapshotLoader:
         for found in listed[:-1]:
             for key, manifests in found.items():
                 children[key] += manifests
-        scalers = await self._autoscalers(models.values(), children, unread)
-        for key, scaler in (scalers or {}).items():
-            children[key] += scaler
+        scaled = [model.key for model in models.values() if _may_be_scaled(model, children.get(model.key, ()))]
+        scalers = await self._scalers((AUTOSCALERS,), scaled, unread)
+        of_keda = await self._scalers(KEDA_RESOURCES, scaled, unread) if self._has_keda() else None
+        for found in (*(scalers or ()), *(of_keda or ())):
+            for key, manifests in found.items():
+                children[key] += manifests
         return Snapshot(
             autoscalers=scalers is not None,
+            scaled_objects=of_keda is not None,
             models={**models, **await self._members(models, unread)},
             children={key: tuple(found) for key, found in children.items()},
             pods={key: tuple(found) for key, found in listed[-1].items()},
@@ -77,23 +91,20 @@ class SnapshotLoader:
             unread=unread,
         )
 
-    async def _autoscalers(
-        self,
-        models: Iterable[Model],
-        children: Mapping[ObjectKey, list[Manifest]],
-        unread: dict[ObjectKey, OperatorError],
-    ) -> dict[ObjectKey, tuple[Manifest, ...]] | None:
-        """List the HPAs of models that may have one; None where none may, or that is forbidden."""
-        keys = [model.key for model in models if _may_be_scaled(model, children.get(model.key, ()))]
+    async def _scalers(
+        self, kinds: Iterable[ApiResource], keys: Iterable[ObjectKey], unread: dict[ObjectKey, OperatorError]
+    ) -> list[dict[ObjectKey, tuple[Manifest, ...]]] | None:
+        """List what scales the models that may be scaled; None where none may, or where that cannot be listed at all:
+        it is forbidden, or there is no such kind."""
         names = _names_by_namespace(keys)
         if not names:
             return None
         failed: dict[ObjectKey, OperatorError] = {}
         try:
-            found = await self._owned(AUTOSCALERS, names, failed)
-        except Forbidden:
+            found = [await self._owned(kind, names, failed) for kind in kinds]
+        except (Forbidden, UnknownResource):
             return None
-        if any(isinstance(error, Forbidden) for error in failed.values()):
+        if any(isinstance(error, Forbidden | UnknownResource) for error in failed.values()):
             return None
         unread |= failed
         return found

@@ -63,6 +63,7 @@ def is_due(authority: Authority, now: datetime) -> bool:
 def make_authority(now: datetime, before: Authority | None = None) -> Authority:
     """Make one; `before` is still trusted."""
     key = ec.generate_private_key(ec.SECP256R1())
+    # NB: not that of what it signs, which would be taken for signed by itself.
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "capstan-operator-metrics-api")])
     made = (
         _begin(name, name, key, now, AUTHORITY_LIFE)

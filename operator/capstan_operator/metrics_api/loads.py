@@ -1,8 +1,13 @@
-"""How many replicas are asked for, of the models that somebody asks about: in every replica of the operator."""
+"""How many replicas are asked for, of the models that somebody asks about: in every replica of the operator.
+
+Of a model that KEDA scales it is also said whether it is to have any, by the rules of scaling/decision.py for models
+that wake and go to zero.
+"""
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import ceil
@@ -10,9 +15,11 @@ from typing import Final
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.scaling import Scaling
+from capstan_operator.kube.errors import KubeError
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.scaling.decision import Now, Scaler
 from capstan_operator.scaling.demand import Demand
+from capstan_operator.status.scaling import moment_in
 
 ASKED_SECONDS: Final = 120.0
 """For so long after a question a model is followed."""
@@ -28,7 +35,13 @@ class _Followed:
     scaling: Scaling
     read_at: float
     asked_at: float
-    scaler: Scaler = field(default_factory=Scaler)
+    scaler: Scaler
+    is_active: bool
+    """Whether it is to have any replica; at first, whether it has."""
+    turned: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set, and another one in its place, when `is_active` changes."""
+    is_known: bool = False
+    """Whether it was ever known what is asked of it."""
     load: float | None = None
     """How many replicas are asked for; None: not known."""
     held: float = 0.0
@@ -59,17 +72,48 @@ class Loads:
 
     async def of(self, key: ObjectKey) -> float | None:
         """Give how many replicas are asked for; None when that is not known (yet). Raises KubeError."""
+        found = await self._follow(key)
+        return None if found is None else found.load
+
+    async def is_active(self, key: ObjectKey) -> bool | None:
+        """Give whether a model is to have any replica; None when nobody scales it. Raises KubeError.
+
+        It is never less for want of knowledge: what was so stays so while no gateway, or the API server, answers.
+        """
+        try:
+            found = await self._follow(key)
+        except KubeError:
+            found = self._followed.get(key)
+            if found is None:
+                raise
+        return None if found is None else found.is_active
+
+    async def watch(self, key: ObjectKey) -> AsyncIterator[bool]:
+        """Give `is_active` now and whenever it changes, until nobody scales the model. Raises KubeError."""
+        told: bool | None = None
+        while (active := await self.is_active(key)) is not None:
+            found = self._followed.get(key)
+            turned = found.turned if found else asyncio.Event()
+            if active is not told:
+                told = active
+                yield active
+            with suppress(TimeoutError):  # then its spec is read anew
+                async with asyncio.timeout(SPEC_SECONDS):
+                    await turned.wait()
+
+    async def _follow(self, key: ObjectKey) -> _Followed | None:
         clock = self._clock()
         found = self._followed.get(key)
+        if found is not None:
+            found.asked_at = clock  # also where its spec cannot be read now
+            self._followed.move_to_end(key)
         if found is None or clock - found.read_at > SPEC_SECONDS:
             found = await self._read(key, found, clock)
         if found is None:
             return None
-        found.asked_at = clock
-        self._followed.move_to_end(key)
         if found.load is None:
             self._measure(key, found, clock)
-        return found.load
+        return found
 
     def step(self) -> None:
         """Measure anew, and forget those that nobody asks about any more."""
@@ -83,10 +127,13 @@ class Loads:
     async def _read(self, key: ObjectKey, known: _Followed | None, clock: float) -> _Followed | None:
         model = await self._find(key)
         scaling = model.spec.scaling if model and model.spec and model.spec.has_engine else None
-        if scaling is None or scaling.is_external:
+        if model is None or scaling is None or scaling.is_external:
             self._followed.pop(key, None)
             return None
-        found = known or _Followed(scaling, clock, clock)
+        found = known or self._followed.get(key)
+        if found is None:
+            scaler = Scaler(moment_in(model.status, "idleSince"))
+            found = _Followed(scaling, clock, clock, scaler, bool(model.status.get("replicas")))
         found.scaling, found.read_at = scaling, clock
         self._followed[key] = found
         while len(self._followed) > MOST:
@@ -95,13 +142,24 @@ class Loads:
 
     def _measure(self, key: ObjectKey, one: _Followed, clock: float) -> None:
         demand = self._demand_of(key)
+        if demand is None and not one.is_known:
+            return  # NB: it would be a break in what a process before has told of it
+        one.is_known = True
         ready = demand.ready if demand else 0
         # NB: of replicas that are not ready gateways know nothing: there are as many as were asked for.
-        current = ready or ceil(one.held)
-        load = one.scaler.decide(one.scaling, demand, Now(self._now(), clock, current, ready)).load
-        if demand is None or load is None:
+        current = ready or (max(ceil(one.held), 1) if one.is_active else 0)
+        found = one.scaler.decide(one.scaling, demand, Now(self._now(), clock, current, ready))
+        self._turn(one, found.desired > 0)
+        if demand is None or found.load is None:
             one.load = None
             return
         # NB: an HPA does not know that this is what some replicas say: what the others have must not be missing in it.
-        one.held = load if demand.complete else max(load, one.held, demand.ready)
+        one.held = found.load if demand.complete else max(found.load, one.held, demand.ready)
         one.load = one.held
+
+    @staticmethod
+    def _turn(one: _Followed, is_active: bool) -> None:
+        if is_active is not one.is_active:
+            one.is_active = is_active
+            one.turned.set()
+            one.turned = asyncio.Event()

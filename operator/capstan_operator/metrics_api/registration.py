@@ -17,11 +17,12 @@ from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
 from capstan_operator.autoscaling.standing import NO_METRICS_API, UNKNOWN, Standing
 from capstan_operator.kube.errors import Conflict, Forbidden, KubeError, NotFound
 from capstan_operator.kube.port import KubePort
-from capstan_operator.metrics_api.authority import Authority, is_due, make_authority, read_authority
-from capstan_operator.metrics_api.server import Place
+from capstan_operator.metrics_api.authorities import ensure_authority
+from capstan_operator.metrics_api.authority import Authority
+from capstan_operator.metrics_api.place import Place
 from capstan_operator.metrics_api.trials import Trials
 from capstan_operator.names import METRICS_API_MANAGER
-from capstan_operator.resources.api_resource import API_SERVICES, CLUSTER_ROLES, SECRETS
+from capstan_operator.resources.api_resource import API_SERVICES, CLUSTER_ROLES
 from capstan_operator.resources.resource import Manifest
 
 log = logging.getLogger(__name__)
@@ -147,29 +148,10 @@ class Registration:
             return None
 
     async def _authority(self, place: Place) -> Authority:
-        """Read the authority of all replicas; make it, or its successor, where that is due."""
-        try:
-            secret = await self._kube.get(SECRETS, place.service, namespace=place.namespace)
-        except NotFound:
-            secret = {}
-        found = read_authority(secret.get("data") or {})
-        if found is not None and not is_due(found, self._now()):
-            return found
-        made = make_authority(self._now(), found)
-        manifest = {
-            "apiVersion": SECRETS.api_version,
-            "kind": SECRETS.kind,
-            "metadata": {
-                "name": place.service,
-                "namespace": place.namespace,
-                "labels": {MANAGED_BY_LABEL: MANAGED_BY},
-            },
-            "type": "Opaque",
-            "data": made.data,
-        }
-        await self._kube.apply(manifest, manager=METRICS_API_MANAGER)
-        self._on_authority()
-        return made
+        found, is_new = await ensure_authority(self._kube, place, self._now())
+        if is_new:
+            self._on_authority()
+        return found
 
     async def _manifest(self, place: Place, authority: Authority) -> Manifest:
         metadata: Manifest = {"name": NAME, "labels": {MANAGED_BY_LABEL: MANAGED_BY}}

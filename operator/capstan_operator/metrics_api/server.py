@@ -19,17 +19,12 @@ from aiohttp import web
 from capstan_contract.names import MODEL_LABEL
 from capstan_operator.kube.errors import KubeError, NotFound
 from capstan_operator.kube.port import KubePort
-from capstan_operator.metrics_api.authority import (
-    CERTIFICATE_LIFE,
-    RENEW_CERTIFICATE,
-    Authority,
-    issue,
-    read_authority,
-)
+from capstan_operator.metrics_api.authorities import find_authority
+from capstan_operator.metrics_api.authority import CERTIFICATE_LIFE, RENEW_CERTIFICATE, Authority, issue
 from capstan_operator.metrics_api.front_proxy import FrontProxy, FrontProxyError, read_front_proxy
 from capstan_operator.metrics_api.loads import Loads
+from capstan_operator.metrics_api.place import Place
 from capstan_operator.names import LOAD_METRIC
-from capstan_operator.resources.api_resource import SECRETS
 from capstan_operator.resources.resource import ObjectKey
 
 log = logging.getLogger(__name__)
@@ -40,21 +35,6 @@ LOOK_AGAIN_SECONDS: Final = 60.0
 """How often it is looked whether authorities have changed."""
 WAIT_SECONDS: Final = 15.0
 """The same while there is none yet: the leader makes one when a model needs it."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the API is."""
-
-    port: int
-    namespace: str
-    service: str
-    """Name of the Service before it, and of the Secret with its authority."""
-
-    @property
-    def host(self) -> str:
-        """The name that the API server looks for in the certificate."""
-        return f"{self.service}.{self.namespace}.svc"
 
 
 @dataclass(frozen=True)
@@ -138,8 +118,7 @@ class MetricsApi:
     async def _read(self, place: Place) -> _Trust | None:
         """Read whom to trust; None when that cannot be read now: what is served goes on."""
         try:
-            secret = await self._kube.get(SECRETS, place.service, namespace=place.namespace)
-            authority = read_authority(secret.get("data") or {})
+            authority = await find_authority(self._kube, place)
             return None if authority is None else _Trust(authority, await read_front_proxy(self._kube))
         except NotFound:
             return None

@@ -18,8 +18,10 @@ from capstan_operator.autoscaling.autoscaler import Autoscaler
 from capstan_operator.desired.adoption import rollout_state
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.model import build_model, is_template_changing, live_deployment
-from capstan_operator.desired.pods import template_hash
+from capstan_operator.desired.naming import workload_name
+from capstan_operator.desired.pods import find_child, template_hash
 from capstan_operator.desired.prompts import Filled, last_of_children, prompt_keys
+from capstan_operator.desired.scaled_object import ScaledObjectState, read_state
 from capstan_operator.desired.shortage import asks_for_nodes
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.starting import start_failure_of
@@ -41,6 +43,7 @@ from capstan_operator.models.namesakes import Namesakes, is_child
 from capstan_operator.models.templates import Templates
 from capstan_operator.models.told import ToldStandings
 from capstan_operator.models.writer import RETRY_REFUSED, ChildWriter, Written
+from capstan_operator.resources.api_resource import SCALED_OBJECTS
 from capstan_operator.resources.resource import Manifest, ObjectKey, identity_of, is_owned
 from capstan_operator.settings import Settings
 from capstan_operator.status.compute import compute_status
@@ -173,18 +176,24 @@ class ModelReconciler:
             models={key: found for key, found in snapshot.models.items() if key in needed},
             children={key: snapshot.children.get(key, ())},
             autoscalers=snapshot.autoscalers,
+            scaled_objects=snapshot.scaled_objects,
             pods={key: snapshot.pods.get(key, ())},
             revisions=None if snapshot.revisions is None else {key: snapshot.revisions.get(key, ())},
             claims=snapshot.claims,
             places=snapshot.places,
             now=snapshot.now,
         )
+        before = _scaled_object_of(model, own)
         own, written, desired = await self._write_children(model, own, namesakes)
         desired = self._without_refused(model, own, written, desired)
         self._adopter.report(key, rollout_state(model, desired, own))
         if not desired.faults:
             live, pods = live_deployment(key, own), own.pods[key]
-            self._autoscaler.tell(model, live, pods=pods, may_have_hpa=snapshot.autoscalers)
+            # NB: one that was deleted here is there until KEDA has let go of it; the next look says so.
+            scaled_object = _scaled_object_of(model, own) or before
+            self._autoscaler.tell(
+                model, live, pods=pods, may_have_hpa=snapshot.autoscalers, scaled_object=scaled_object
+            )
         for notice in written.notices:
             self._events.record(_subject(model), "Warning", "FieldsNotKept", notice)
         judged = self._gateway.verdict(model)
@@ -281,6 +290,12 @@ class ModelReconciler:
                 await apply_declared(self._kube, _status_manifest(model, status))
         except KubeError as error:
             log.warning("could not write the status", extra={"model": str(key), "error": str(error)})
+
+
+def _scaled_object_of(model: Model, own: Snapshot) -> ScaledObjectState | None:
+    """Give what KEDA says of the ScaledObject that a model has; None where it has none."""
+    found = find_child(own.children.get(model.key, ()), SCALED_OBJECTS.kind, workload_name(model.key.name))
+    return read_state(found) if found and is_child(found, model.uid) else None
 
 
 def status_of_failure(model: Model, now: datetime, failure: Failure) -> dict[str, Any]:

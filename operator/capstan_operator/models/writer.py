@@ -17,7 +17,7 @@ from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
 from capstan_operator.kube.port import KubePort
 from capstan_operator.models.namesakes import is_another_models
 from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
-from capstan_operator.resources.api_resource import AUTOSCALERS, DEPLOYMENTS, resource_of
+from capstan_operator.resources.api_resource import AUTOSCALERS, DEPLOYMENTS, SCALED_OBJECTS, resource_of
 from capstan_operator.resources.resource import Manifest, identity_of, is_owned
 from capstan_operator.status.types import Problem
 
@@ -27,6 +27,8 @@ MOST_MESSAGE: Final = 1000
 MOST_UNKEPT: Final = 4096
 RETRY_REFUSED: Final = 60.0
 """Seconds until an object that was refused is tried again: a quota may have grown, a name become free."""
+
+_SCALING: Final = (AUTOSCALERS.kind, SCALED_OBJECTS.kind)
 
 Identity = tuple[str, str]
 """(kind, name)."""
@@ -66,7 +68,8 @@ class ChildWriter:
         written = Written({identity_of(child): child for child in present})
         pruned = [wanted.manifest for wanted in desired.wanted if wanted.action is Action.PRUNE]
         # NB: an HPA writes to the Deployment, and by what that says it is known that there may be one: it goes first.
-        await self._prune(model, [child for child in pruned if child["kind"] == AUTOSCALERS.kind], written)
+        # So does a ScaledObject; and what it needs to ask the operator goes last, since KEDA ends in its own time.
+        await self._prune(model, [child for child in pruned if child["kind"] in _SCALING], written)
         for manifest in desired.objects:
             if holder := taken.get(identity_of(manifest)):
                 written.problems.append(_taken(manifest, is_another_models(holder, model.uid)))
@@ -81,7 +84,7 @@ class ChildWriter:
                 written.refused[identity_of(manifest)] = problem = _refused(error)
                 written.problems.append(problem)
                 log.warning("object was refused", extra={"model": str(model.key), "error": str(error)[:MOST_MESSAGE]})
-        await self._prune(model, [child for child in pruned if child["kind"] != AUTOSCALERS.kind], written)
+        await self._prune(model, [child for child in pruned if child["kind"] not in _SCALING], written)
         return written
 
     async def _apply(self, model: Model, desired: DesiredModel, manifest: Manifest, written: Written) -> None:

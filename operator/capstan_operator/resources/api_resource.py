@@ -1,4 +1,4 @@
-"""How resources of the API are addressed, and those of Kubernetes itself that the operator uses."""
+"""How resources of the API are addressed, and those of Kubernetes itself, and of KEDA, that the operator uses."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -55,14 +55,20 @@ CRDS: Final = ApiResource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
 AUTOSCALERS: Final = ApiResource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
+SCALED_OBJECTS: Final = ApiResource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
+TRIGGER_AUTHENTICATIONS: Final = ApiResource("keda.sh", "v1alpha1", "triggerauthentications", "TriggerAuthentication")
 API_SERVICES: Final = ApiResource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
 CLUSTER_ROLES: Final = ApiResource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 
 CHILD_RESOURCES: Final = (DEPLOYMENTS, SERVICES, DISRUPTION_BUDGETS, CLAIMS, CONFIG_MAPS, NETWORK_POLICIES)
 """What a resource of ours can own; pods belong to its Deployment."""
 
+KEDA_RESOURCES: Final = (SCALED_OBJECTS, TRIGGER_AUTHENTICATIONS)
+"""What it can own as well, where KEDA is installed."""
+
 BUILT_IN: Final = (
     *CHILD_RESOURCES,
+    *KEDA_RESOURCES,
     AUTOSCALERS,
     CONTROLLER_REVISIONS,
     SECRETS,

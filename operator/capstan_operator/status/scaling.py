@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.replicas import is_inherited
+from capstan_operator.desired.scaled_object import ScaledObjectState
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.scaling.decision import Limit
 from capstan_operator.status.conditions import Finding
@@ -61,6 +62,11 @@ class Scaled:
     by_hpa: bool = False
     preempted_by: str = ""
     """`namespace/name` of the LLMModel that it is at zero for, or waits for."""
+    without_keda: str = ""
+    """Why KEDA does not scale it although it should."""
+    by_keda: bool = False
+    scaled_object: ScaledObjectState | None = None
+    """What KEDA says of the one that the model has, also of one that is to go."""
 
 
 def scaling_findings(model: Model, scaled: Scaled | None, deployment: Manifest | None = None) -> dict[str, Finding]:
@@ -115,8 +121,32 @@ def _active(scaled: Scaled | None) -> Finding:
             f"there is no HorizontalPodAutoscaler, because {scaled.without_hpa}; the operator scales the model itself"
         )
         return Finding("True", "WithoutHPA", says)
+    if scaled.by_keda:
+        return _of_keda(scaled.scaled_object)
+    if scaled.scaled_object is not None:
+        says = "KEDA has not let go of the ScaledObject that the model had, and nobody else scales the model until then"
+        return Finding("False", "KEDAHolds", says)
+    if scaled.without_keda:
+        says = f"KEDA does not scale the model, because {scaled.without_keda}; the operator scales the model itself"
+        return Finding("True", "WithoutKEDA", says)
     by = "a HorizontalPodAutoscaler" if scaled.by_hpa else "the operator"
     return Finding("True", "DemandKnown", f"replicas follow what is asked of the model, by {by}")
+
+
+def _of_keda(found: ScaledObjectState | None) -> Finding:
+    if found is None:
+        return Finding("Unknown", "KEDAPending", "KEDA is to scale the model, and there is no ScaledObject yet")
+    says = f"Ready={found.ready}, Active={found.active}, Fallback={found.fallback}"
+    if found.paused == "True":
+        return Finding("False", "KEDAPaused", f"the ScaledObject is paused, and the replicas stay as they are ({says})")
+    if found.ready == "False":
+        why = ": ".join(part for part in (found.reason, found.message) if part) or "it does not say why"
+        return Finding("False", "KEDANotReady", f"KEDA does not work with the ScaledObject ({says}): {why}")
+    if found.ready != "True":
+        return Finding("Unknown", "KEDAPending", f"KEDA has not looked at the ScaledObject yet ({says})")
+    if found.fallback == "True":
+        return Finding("False", "KEDAFallback", f"KEDA cannot read what is asked of the model ({says})")
+    return Finding("True", "DemandKnown", f"replicas follow what is asked of the model, by KEDA (ScaledObject: {says})")
 
 
 def _limited(scaled: Scaled | None) -> Finding:

@@ -4,10 +4,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from capstan_operator.api.kinds import Model
 from capstan_operator.autoscaling.autoscaler import Autoscaler
-from capstan_operator.autoscaling.standing import UNKNOWN, USABLE, Standing
-from capstan_operator.desired.autoscaler import NOTHING_SAID, HpaUse, ScalerSays
+from capstan_operator.autoscaling.standing import NO_EXTERNAL_SCALER, UNKNOWN, USABLE, Standing
+from capstan_operator.desired.autoscaler import NOTHING_SAID, ScalerEndpoint, ScalerSays, Use
+from capstan_operator.desired.scaled_object import ScaledObjectState
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.scaling.decision import Limit
 from capstan_operator.scaling.demand import Demand
@@ -26,6 +29,7 @@ class World:
     woken: list[ObjectKey] = field(default_factory=list)
     events: list[tuple[str, str]] = field(default_factory=list)
     standing: Standing = USABLE
+    keda: Standing = NO_EXTERNAL_SCALER
 
     def __post_init__(self) -> None:
         self.autoscaler = self.process()
@@ -35,6 +39,7 @@ class World:
         return Autoscaler(
             lambda _: self.demand,
             standing=lambda: self.standing,
+            keda=lambda: self.keda,
             wake=self.woken.append,
             record=lambda _, __, reason, note: self.events.append((reason, note)),
             now=lambda: self.time,
@@ -227,7 +232,7 @@ def test_an_hpa_says_how_many_there_are_above_zero() -> None:
     world.autoscaler.tell(model, deployment(2))
     assert world.autoscaler.says(KEY) == NOTHING_SAID
     assert world.step() == [KEY]
-    assert world.autoscaler.says(KEY) == ScalerSays(None, HpaUse.APPLY, 0)
+    assert world.autoscaler.says(KEY) == ScalerSays(None, Use.APPLY, 0)
     world.demand = Demand()
     world.step(25)
     assert world.autoscaler.says(KEY).replicas == 0
@@ -248,7 +253,7 @@ def test_where_an_hpa_cannot_be_used_the_operator_scales() -> None:
         world = World(Demand(in_flight=100), standing=standing)
         world.autoscaler.tell(scaled(**HPA), deployment(1), may_have_hpa=may)
         world.step()
-        assert world.autoscaler.says(KEY) == ScalerSays(4, HpaUse.NONE, 1)
+        assert world.autoscaler.says(KEY) == ScalerSays(4, Use.NONE, 1)
         found = world.autoscaler.scaled(KEY)
         assert found
         assert found.without_hpa
@@ -259,11 +264,11 @@ def test_as_long_as_it_is_not_known_what_is_there_stays() -> None:
     world = World(Demand(in_flight=100), standing=UNKNOWN)
     world.autoscaler.tell(scaled(**HPA), deployment(1))
     world.step()
-    assert world.autoscaler.says(KEY) == ScalerSays(None, HpaUse.HOLD, 1)
+    assert world.autoscaler.says(KEY) == ScalerSays(None, Use.HOLD, 1)
     assert world.step() == []
     world.standing = USABLE
     assert world.step() == [KEY]
-    assert world.autoscaler.says(KEY).hpa is HpaUse.APPLY
+    assert world.autoscaler.says(KEY).hpa is Use.APPLY
 
 
 def test_a_schedule_is_for_the_hpa_too() -> None:
@@ -274,7 +279,7 @@ def test_a_schedule_is_for_the_hpa_too() -> None:
     assert world.step() == [KEY]
     assert world.autoscaler.says(KEY).least == 1
     assert world.step(3) == [KEY]
-    assert world.autoscaler.says(KEY) == ScalerSays(None, HpaUse.APPLY, 3)
+    assert world.autoscaler.says(KEY) == ScalerSays(None, Use.APPLY, 3)
 
 
 def test_only_models_of_the_strategy_want_hpas() -> None:
@@ -284,3 +289,88 @@ def test_only_models_of_the_strategy_want_hpas() -> None:
     assert not world.autoscaler.wants_hpas
     world.autoscaler.tell(scaled(**HPA), deployment(1))
     assert world.autoscaler.wants_hpas
+
+
+ENDPOINT = ScalerEndpoint("scaler.capstan-system.svc:6444", "pem")
+KEDA_THERE = Standing(True, endpoint=ENDPOINT)
+
+
+def by_keda(**scaling: Any) -> Model:
+    """A model that asks for KEDA."""
+    return scaled(strategy="KEDA", **scaling)
+
+
+def test_what_keda_scales_the_operator_never_writes() -> None:
+    """Neither from zero nor to zero, neither above the bounds nor below; KEDA is told the least of the moment."""
+    world = World(Demand(waiting=100), keda=KEDA_THERE)
+    model = by_keda(min=1, schedules=[{"cron": "0 8 * * *", "min": 2}])
+    for replicas in (0, 1, 2, 9):
+        world.autoscaler.tell(model, deployment(replicas), scaled_object=ScaledObjectState())
+        world.step()
+        assert world.autoscaler.says(KEY) == ScalerSays(None, Use.NONE, 2, keda=Use.APPLY, endpoint=ENDPOINT)
+    world.demand = Demand()
+    world.step(5000)
+    assert world.autoscaler.says(KEY).replicas is None
+    world.demand = None
+    world.step(60)
+    assert world.autoscaler.says(KEY).replicas is None
+    assert world.autoscaler.wants_keda
+    assert not world.autoscaler.wants_hpas
+
+
+def test_without_keda_the_operator_scales_and_says_why() -> None:
+    """Until it comes; it is told once, and the number is KEDA's from then on."""
+    world = World(Demand(waiting=100), keda=Standing(False, "it is not there"))
+    world.autoscaler.tell(by_keda(), deployment(1))
+    assert world.step() == [KEY]
+    assert world.autoscaler.says(KEY) == ScalerSays(4, Use.NONE, 1)
+    found = world.autoscaler.scaled(KEY)
+    assert found
+    assert (found.without_keda, found.by_keda) == ("it is not there", False)
+    world.keda = KEDA_THERE
+    assert world.step(3) == [KEY]
+    assert world.autoscaler.says(KEY) == ScalerSays(None, Use.NONE, 1, keda=Use.APPLY, endpoint=ENDPOINT)
+
+
+def test_as_long_as_it_is_not_known_whether_keda_is_there_nobody_writes() -> None:
+    """A new process takes nothing over before it has looked."""
+    world = World(Demand(waiting=100), keda=UNKNOWN)
+    world.autoscaler.tell(by_keda(), deployment(0))
+    world.step(3)
+    assert world.autoscaler.says(KEY) == ScalerSays(None, Use.NONE, 1, keda=Use.HOLD)
+
+
+def test_another_endpoint_is_news() -> None:
+    """As when the authority of the external scaler gets a successor."""
+    world = World(Demand(in_flight=1), keda=KEDA_THERE)
+    world.autoscaler.tell(by_keda(), deployment(1))
+    world.step(3)
+    other = ScalerEndpoint(ENDPOINT.address, "another pem")
+    world.keda = Standing(True, endpoint=other)
+    assert world.step(3) == [KEY]
+    assert world.autoscaler.says(KEY).endpoint == other
+
+
+@pytest.mark.parametrize("strategy", ["Capstan", "HPA", "KEDA"])
+def test_nobody_else_scales_before_keda_has_let_go(strategy: str) -> None:
+    """A ScaledObject that was deleted is there until KEDA has taken its finalizer away; with it goes KEDA's HPA."""
+    world = World(Demand(waiting=100), keda=Standing(False, "switched off"))
+    going = ScaledObjectState(is_going=True)
+    world.autoscaler.tell(scaled(strategy=strategy), deployment(1), scaled_object=going)
+    world.step()
+    assert world.autoscaler.with_scaled_objects == {KEY}
+    says = world.autoscaler.says(KEY)
+    assert (says.replicas, says.hpa is Use.APPLY) == (None, False)
+    world.autoscaler.tell(scaled(strategy=strategy), deployment(1))
+    world.step()
+    assert world.autoscaler.with_scaled_objects == frozenset()
+    says = world.autoscaler.says(KEY)
+    assert (says.replicas, says.hpa) == ((None, Use.APPLY) if strategy == "HPA" else (4, Use.NONE))
+
+
+def test_the_bounds_hold_while_nothing_is_known_without_keda() -> None:
+    """As with the operator's own scaler: a number above the maximum is brought down to it."""
+    world = World(keda=Standing(False, "it is not there"))
+    world.autoscaler.tell(by_keda(max=3), deployment(7))
+    world.step()
+    assert world.autoscaler.says(KEY).replicas == 3

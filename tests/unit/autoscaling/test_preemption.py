@@ -7,7 +7,7 @@ from typing import Any
 from capstan_operator.api.kinds import Model
 from capstan_operator.autoscaling.autoscaler import Autoscaler
 from capstan_operator.autoscaling.standing import NO_METRICS_API, USABLE, Standing
-from capstan_operator.desired.autoscaler import HpaUse, build_autoscaler
+from capstan_operator.desired.autoscaler import Use, build_autoscaler
 from capstan_operator.desired.replicas import wanted_replicas
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.scaling.decision import Limit
@@ -256,7 +256,7 @@ def test_an_hpa_keeps_to_it() -> None:
     world.demands = {BUSY: Demand(in_flight=64), OTHER: Demand(in_flight=64)}
     world.run(60)
     said = world.autoscaler.says(OTHER)
-    assert (said.replicas, said.hpa, said.most) == (None, HpaUse.APPLY, 1)
+    assert (said.replicas, said.hpa, said.most) == (None, Use.APPLY, 1)
     scaling = world.models[OTHER].spec.scaling  # type: ignore[union-attr]
     assert scaling is not None
     bounds = build_autoscaler("other", scaling, said.least, said.most)["spec"]

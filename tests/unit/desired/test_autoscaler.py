@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from capstan_operator.desired.autoscaler import HpaUse, ScalerSays, build_autoscaler
+from capstan_operator.desired.autoscaler import ScalerSays, Use, build_autoscaler
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.types import Action, DesiredModel
 from capstan_operator.resources.resource import Manifest
@@ -14,7 +14,7 @@ from support.plainmodels import SETTINGS, make_model, snapshot_of
 KIND = "HorizontalPodAutoscaler"
 
 
-def _built(use: HpaUse, *children: Manifest, listed: bool = True, **spec: Any) -> DesiredModel:
+def _built(use: Use, *children: Manifest, listed: bool = True, **spec: Any) -> DesiredModel:
     model = make_model(**spec)
     snapshot = replace(snapshot_of(model, *children), autoscalers=listed)
     return build_model(model, snapshot, SETTINGS, scaler=ScalerSays(hpa=use, least=0))
@@ -27,7 +27,7 @@ def _hpas(desired: DesiredModel) -> list[Manifest]:
 def test_it_aims_at_one_for_each_replica() -> None:
     """Its metric is how many are asked for; its bounds and windows are those of the spec, with one at least."""
     times = {"scaleUpStabilizationSeconds": 5, "scaleDownStabilizationSeconds": 7200}
-    (found,) = _hpas(_built(HpaUse.APPLY, scaling={"min": 0, "max": 4, **times}))
+    (found,) = _hpas(_built(Use.APPLY, scaling={"min": 0, "max": 4, **times}))
     spec = found["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"], spec["scaleTargetRef"]["name"]) == (1, 4, "llama-model")
     external = spec["metrics"][0]["external"]
@@ -51,15 +51,15 @@ def test_a_schedule_raises_its_minimum() -> None:
 @pytest.mark.parametrize(
     ("use", "listed", "spec"),
     [
-        (HpaUse.NONE, True, {"scaling": {"max": 4}}),
-        (HpaUse.HOLD, True, {"scaling": {"max": 4}}),
-        (HpaUse.APPLY, False, {"scaling": {"max": 4}}),
-        (HpaUse.APPLY, True, {}),
-        (HpaUse.APPLY, True, {"scaling": {"max": 4, "strategy": "External"}}),
-        (HpaUse.APPLY, True, {"scaling": {"max": 4, "strategy": "Capstan"}}),
+        (Use.NONE, True, {"scaling": {"max": 4}}),
+        (Use.HOLD, True, {"scaling": {"max": 4}}),
+        (Use.APPLY, False, {"scaling": {"max": 4}}),
+        (Use.APPLY, True, {}),
+        (Use.APPLY, True, {"scaling": {"max": 4, "strategy": "External"}}),
+        (Use.APPLY, True, {"scaling": {"max": 4, "strategy": "Capstan"}}),
     ],
 )
-def test_it_is_made_only_where_it_is_wanted(use: HpaUse, listed: bool, spec: dict[str, Any]) -> None:
+def test_it_is_made_only_where_it_is_wanted(use: Use, listed: bool, spec: dict[str, Any]) -> None:
     """And where those that are there can be seen; what the scaler says may be older than the strategy."""
     assert _hpas(_built(use, listed=listed, **spec)) == []
 
@@ -67,16 +67,16 @@ def test_it_is_made_only_where_it_is_wanted(use: HpaUse, listed: bool, spec: dic
 @pytest.mark.parametrize(
     ("use", "spec", "action"),
     [
-        (HpaUse.HOLD, {"scaling": {"max": 4}}, Action.HOLD),
-        (HpaUse.NONE, {"scaling": {"max": 4}}, Action.PRUNE),
-        (HpaUse.HOLD, {"scaling": {"max": 4, "strategy": "External"}}, Action.PRUNE),
-        (HpaUse.HOLD, {"scaling": {"max": 4, "strategy": "Capstan"}}, Action.PRUNE),
-        (HpaUse.HOLD, {}, Action.PRUNE),
+        (Use.HOLD, {"scaling": {"max": 4}}, Action.HOLD),
+        (Use.NONE, {"scaling": {"max": 4}}, Action.PRUNE),
+        (Use.HOLD, {"scaling": {"max": 4, "strategy": "External"}}, Action.PRUNE),
+        (Use.HOLD, {"scaling": {"max": 4, "strategy": "Capstan"}}, Action.PRUNE),
+        (Use.HOLD, {}, Action.PRUNE),
     ],
 )
-def test_it_goes_when_it_is_not_wanted(use: HpaUse, spec: dict[str, Any], action: Action) -> None:
+def test_it_goes_when_it_is_not_wanted(use: Use, spec: dict[str, Any], action: Action) -> None:
     """And stays as long as it is not known whether it is."""
-    (live,) = _hpas(_built(HpaUse.APPLY, scaling={"max": 4}))
+    (live,) = _hpas(_built(Use.APPLY, scaling={"max": 4}))
     found = [one.action for one in _built(use, live, **spec).wanted if one.manifest["kind"] == KIND]
     assert found == [action]
 
@@ -85,6 +85,6 @@ def test_a_release_before_left_it_to_others() -> None:
     """Their HPA gets no second one beside it, whatever the scaler says, until `strategy` is written."""
     before = {"capstan.dev/replicas-from": "Autoscaler"}
     for scaling, made in (({"max": 4}, 0), ({"max": 4, "strategy": "HPA"}, 1)):
-        (live,) = [one for one in _built(HpaUse.NONE, scaling={"max": 4}).objects if one["kind"] == "Deployment"]
+        (live,) = [one for one in _built(Use.NONE, scaling={"max": 4}).objects if one["kind"] == "Deployment"]
         live["metadata"]["annotations"] |= before
-        assert len(_hpas(_built(HpaUse.APPLY, live, scaling=scaling))) == made
+        assert len(_hpas(_built(Use.APPLY, live, scaling=scaling))) == made

@@ -7,8 +7,8 @@ import pytest
 
 from capstan_operator.autoscaling.standing import NO_METRICS_API, UNKNOWN, USABLE
 from capstan_operator.kube.errors import Forbidden, Unavailable
+from capstan_operator.metrics_api.place import Place
 from capstan_operator.metrics_api.registration import NAME, Registration
-from capstan_operator.metrics_api.server import Place
 from capstan_operator.metrics_api.trials import FIRST_PAUSE, LAST_PAUSE, PATIENCE
 from capstan_operator.resources.resource import Manifest
 from fakes.apply_kube import ApplyKube

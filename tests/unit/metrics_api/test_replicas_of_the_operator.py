@@ -8,8 +8,8 @@ from capstan_contract.demand import ModelDemand
 from capstan_contract.names import ADMIN_KEY_FIELD, API_VERSION
 from capstan_operator.composition import Runtime, Tasks
 from capstan_operator.metrics import Metrics
+from capstan_operator.metrics_api.place import Place
 from capstan_operator.metrics_api.registration import NAME
-from capstan_operator.metrics_api.server import Place
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import BuildSettings, Settings
 from capstan_operator.watch.watches import Echoes

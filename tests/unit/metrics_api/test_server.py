@@ -29,7 +29,8 @@ from capstan_operator.metrics_api.authority import (
 )
 from capstan_operator.metrics_api.front_proxy import FrontProxyError, read_front_proxy
 from capstan_operator.metrics_api.loads import ASKED_SECONDS, SPEC_SECONDS, Loads
-from capstan_operator.metrics_api.server import PATH, MetricsApi, Place, model_of
+from capstan_operator.metrics_api.place import Place
+from capstan_operator.metrics_api.server import PATH, MetricsApi, model_of
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.scaling.demand import Demand
 from fakes.apply_kube import ApplyKube

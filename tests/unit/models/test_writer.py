@@ -23,7 +23,14 @@ OURS = {"apiVersion": API_VERSION, "kind": "LLMModel", "name": "llama", "uid": M
 
 def child(name: str, kind: str = "Service", *, owner: Manifest = OURS, **spec: Any) -> Manifest:
     """Give an object as the model wants it."""
-    apis = {"Service": "v1", "Deployment": "apps/v1", "ConfigMap": "v1", "HorizontalPodAutoscaler": "autoscaling/v2"}
+    apis = {
+        "Service": "v1",
+        "Deployment": "apps/v1",
+        "ConfigMap": "v1",
+        "HorizontalPodAutoscaler": "autoscaling/v2",
+        "ScaledObject": "keda.sh/v1alpha1",
+        "TriggerAuthentication": "keda.sh/v1alpha1",
+    }
     metadata = {"name": name, "namespace": "ns", "ownerReferences": [owner]}
     return with_applied_hash({"apiVersion": apis[kind], "kind": kind, "metadata": metadata, "spec": spec})
 
@@ -333,3 +340,16 @@ async def test_an_hpa_goes_before_the_deployment_says_that_there_is_none() -> No
         ("delete", "HorizontalPodAutoscaler", "a"),
         ("apply", "Deployment", "a"),
     ]
+
+
+async def test_a_scaled_object_goes_before_what_it_needs() -> None:
+    """KEDA asks the operator until it has let go: with certificates that it trusts."""
+    kube = ApplyKube()
+    kinds = ("TriggerAuthentication", "ScaledObject", "ConfigMap")
+    for kind in kinds:
+        kube.put(child("a", kind), manager=FIELD_MANAGER)
+    there = [kube.find(kind, "a") or {} for kind in kinds]
+    going = tuple(Wanted(one, Action.PRUNE) for one in there)
+    await ChildWriter(kube).write(MODEL, DesiredModel(key=MODEL.key, wanted=going), there)
+    deleted = [kind for verb, kind, _ in kube.calls if verb == "delete"]
+    assert deleted == ["ScaledObject", "TriggerAuthentication", "ConfigMap"]
