@@ -302,16 +302,20 @@ class Work:
         finalizes = end is None and batch.status is Status.IN_PROGRESS
         if finalizes and not await means.batches.move(self.lease, Status.FINALIZING):
             end = CANCELLED
+        total = 0
         # Of Anthropic's batches the input says which requests have no answer.
         if end is not None and end.rest and not (end is OVER and is_of_messages(batch.spec.id)):
             await outputs.settle()
             async with aclosing(self._source(batch, stopped=lambda: False).requests()) as lines:
                 async for number, request in lines:
+                    total += 1
                     if number not in outputs.done:
                         line = line_of_error(new_line_id(), request.custom_id, end.code, end.message)
                         if await outputs.put(number, ERROR, line):
                             means.count_line("not_asked")
         fields: dict[str, bytes | str | int] = {**await outputs.close()}
+        if batch.status is Status.VALIDATING:
+            fields["total"] = total
         status = Status.COMPLETED if end is None else end.status
         if end is not None and status is Status.FAILED:
             fields["errors"] = orjson.dumps(errors_document([Fault(end.code, end.message)]))

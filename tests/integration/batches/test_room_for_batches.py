@@ -258,6 +258,7 @@ async def test_a_batch_that_nobody_can_do_ends(
         assert {name: one["error"]["code"] for name, one in errors.items()} == {
             "line-1": "batch_abandoned", "line-2": "batch_abandoned",
         }  # fmt: skip
+        assert ends[0].request_counts.model_dump() == {"total": 2, "completed": 0, "failed": 2}
         assert (ends[1].error_file_id, engine.asked) == (None, [])
 
 
