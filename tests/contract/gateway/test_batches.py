@@ -77,6 +77,18 @@ async def test_the_way_of_a_batch(client: openai.AsyncOpenAI, gateway: RunningGa
     assert gateway.metric("gateway_batch_lines_total", outcome="completed") == 40
 
 
+async def test_how_long_files_are_kept(client: openai.AsyncOpenAI) -> None:
+    """What a batch gives is kept as long as it says, and never longer than the gateway keeps files."""
+    for seconds, kept in ((3600, 3600), (2_592_000, 2_592_000), (None, 2_592_000)):
+        said: Any = {} if seconds is None else {"output_expires_after": {"anchor": "created_at", "seconds": seconds}}
+        over = await ended(client, (await begun(client, line(1), **said)).id)
+        file = await client.files.retrieve(over.output_file_id)
+        assert file.expires_at is not None
+        assert (file.expires_at - file.created_at, file.purpose) == (kept, "batch_output")
+    with pytest.raises(openai.BadRequestError, match=r"`output_expires_after.seconds` must be"):
+        await begun(client, line(1), output_expires_after={"anchor": "created_at", "seconds": 60})
+
+
 async def test_faults_of_an_input_are_told_with_their_lines(client: openai.AsyncOpenAI, engine: Engine) -> None:
     """A batch whose input is wrong fails before anything is asked, and says what is wrong in which line."""
     batch = await begun(
