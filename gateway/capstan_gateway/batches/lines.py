@@ -22,6 +22,11 @@ ENDPOINTS: Final = (
 """What lines may ask for: OpenAI's, and the gateway's own beside them."""
 
 
+def endpoint_of(url: object) -> object:
+    """Give what a URL of Azure's form, which has no /v1, stands for; any other one as it is."""
+    return f"/v1{url}" if isinstance(url, str) and f"/v1{url}" in ENDPOINTS else url
+
+
 class LineTooLong(Exception):
     """A line is longer than a request may be."""
 
@@ -104,7 +109,7 @@ def read_line(line: bytes, number: int, endpoint: str) -> LineRequest | Fault:
         return _invalid("custom_id", f"must be a text of 1 to {MOST_CUSTOM_ID} characters", number)
     if method != "POST":
         return Fault("invalid_method", f"Unsupported method: {_shown(method)}. It must be POST.", "method", number)
-    if url != endpoint:
+    if endpoint_of(url) != endpoint:
         message = f"The URL {_shown(url)} is not that of the batch, {endpoint}."
         return Fault("mismatched_endpoint" if url in ENDPOINTS else "invalid_url", message, "url", number)
     return _body(body, custom_id, endpoint, number)

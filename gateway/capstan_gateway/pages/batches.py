@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Request
 
 from capstan_gateway.batches.files import Files, TooManyFiles
-from capstan_gateway.batches.lines import ENDPOINTS
+from capstan_gateway.batches.lines import ENDPOINTS, endpoint_of
 from capstan_gateway.batches.names import Names, is_of_messages, new_batch_id, new_file_id
 from capstan_gateway.batches.records import BATCH_INPUT, WINDOW, WINDOW_SECONDS, BatchRecord, BatchSpec
 from capstan_gateway.batches.room import BatchRoom
@@ -116,6 +116,7 @@ def read_batch(body: bytes, who: Principal, *, now: int, seconds: int) -> BatchS
     input_file_id, endpoint, window = (document[name] for name in _FIELDS[:3])
     if not isinstance(input_file_id, str):
         raise _invalid("input_file_id", "must be the id of a file")
+    endpoint = endpoint_of(endpoint)
     if endpoint not in ENDPOINTS:
         raise _invalid("endpoint", f"must be one of {', '.join(ENDPOINTS)}")
     if window != WINDOW:

@@ -13,7 +13,7 @@ import pytest
 from capstan_gateway.batches.names import Names
 from capstan_gateway.identity.principal import EVERYBODY
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
-from support.batches import ENDPOINT, Engine, begun, ended, gateway_on, line, results
+from support.batches import ENDPOINT, Engine, begun, ended, gateway_on, line, results, written
 from support.gateway import RunningGateway, entry, running_gateway
 from support.keys import key_entry, key_text
 from support.redis_server import RedisServer, redis_server
@@ -75,6 +75,18 @@ async def test_the_way_of_a_batch(client: openai.AsyncOpenAI, gateway: RunningGa
     assert [one.id async for one in client.batches.list()] == [batch.id]
     assert gateway.metric("gateway_batches_total", status="completed") == 1
     assert gateway.metric("gateway_batch_lines_total", outcome="completed") == 40
+
+
+async def test_a_batch_as_azure_writes_it(gateway: RunningGateway, upstream: FakeUpstream) -> None:
+    """Azure's client makes a batch, with the URLs that Azure's documentation has."""
+    async with openai.AsyncAzureOpenAI(azure_endpoint=gateway.url, api_key="x", api_version="2024-10-21") as client:
+        data = written(line(1, url="/chat/completions"), line(2))
+        file = await client.files.create(file=("in.jsonl", data), purpose="batch")
+        given: Any = {"endpoint": "/chat/completions", "completion_window": "24h"}
+        batch = await client.batches.create(input_file_id=file.id, **given)
+        over = await ended(client, batch.id)
+        assert (over.endpoint, over.request_counts.completed) == (ENDPOINT, 2)
+        assert set(await results(client, over.output_file_id)) == {"line-1", "line-2"}
 
 
 async def test_how_long_files_are_kept(client: openai.AsyncOpenAI) -> None:
