@@ -10,6 +10,7 @@ from capstan_gateway.batches.names import TENANTS, Names, is_file_id, new_file_i
 from capstan_gateway.batches.objects import PART_BYTES, FilesDown, Objects
 from capstan_gateway.batches.records import FileRecord
 from capstan_gateway.batches.scripts import DROP_FIELD, DROP_FILE, HAS_ROOM, PUT_FILE, SET_FIELD
+from capstan_gateway.batches.state import Lease, LeaseLost
 from capstan_gateway.stores.port import KeyStore
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,9 @@ class Files:
         await self._put(names, record, size=bound, bounded=True)
         return Upload(self, names, record)
 
-    async def keep(self, names: Names, record: FileRecord) -> None:
-        """Take a file whose objects are there, whatever the tenant has."""
-        await self._put(names, record, size=record.size, bounded=False)
+    async def keep(self, lease: Lease, record: FileRecord) -> None:
+        """Take a file of a batch, whose objects are there, whatever the tenant has. Raises LeaseLost."""
+        await self._put(lease.names, record, size=record.size, bounded=False, lease=lease)
 
     async def check_room(self, names: Names) -> None:
         """Raise TooManyFiles where a tenant has as many as it may: what comes now would come on top of that."""
@@ -131,19 +132,24 @@ class Files:
         if failure is not None:
             raise failure
 
-    async def _put(self, names: Names, record: FileRecord, *, size: int, bounded: bool, again: bool = False) -> None:
+    async def _put(
+        self, names: Names, record: FileRecord, *, size: int, bounded: bool, again: bool = False,
+        lease: Lease | None = None,
+    ) -> None:  # fmt: skip
         # First of all the tenant is known: whatever breaks off from here on is found by `sweep`.
         await self._store.run_script(SET_FIELD, (TENANTS,), (names.tag, int(self._wall()), 0))
         done = await self._store.run_script(
-            PUT_FILE, (names.files, names.sizes),
+            PUT_FILE, (names.files, names.sizes, *(() if lease is None else lease.keys[:1])),
             (
                 record.id, record.written(), size, self.bounds.files if bounded else -1, self.bounds.files_bytes,
-                int(again),
+                int(again), "" if lease is None else lease.token,
             ),
         )  # fmt: skip
         self._check(done)
         if done == -3:
             raise UploadOver
+        if done == -4:
+            raise LeaseLost
 
     def _check(self, done: int) -> None:
         if done == -1:

@@ -166,7 +166,7 @@ class Outputs:
                     id=self.file_id(kind), filename=f"{self._spec.id}_{name}.jsonl", purpose="batch_output",
                     created_at=now, expires_at=now + self._spec.output_seconds, size=parts.size, parts=parts.names,
                 )  # fmt: skip
-                await self._files.keep(self._lease.names, record)
+                await self._files.keep(self._lease, record)
                 found[field] = 1
         return found
 

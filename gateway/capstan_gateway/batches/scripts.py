@@ -21,6 +21,7 @@ PUT_FILE: Final = """
 local id, record, size, most, most_bytes = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local before = redis.call('HGET', KEYS[2], id)
 if ARGV[6] == '1' and not before then return -3 end
+if KEYS[3] and redis.call('HGET', KEYS[3], 'token') ~= ARGV[7] then return -4 end
 local sum = tonumber(redis.call('HGET', KEYS[2], '') or '0') - tonumber(before or '0')
 if most >= 0 then
   if not before and redis.call('HLEN', KEYS[1]) >= most then return -1 end
@@ -30,9 +31,9 @@ redis.call('HSET', KEYS[1], id, record)
 redis.call('HSET', KEYS[2], id, size, '', sum + size)
 return 1
 """
-"""KEYS: the tenant's files, their sizes. ARGV: id, what is known of it, bytes, most files, most bytes; most files below
-0: whatever there is; 1: it must be there. -1: too many files; -2: too many bytes; -3: it is not there. One that is
-there is replaced."""
+"""KEYS: the tenant's files, their sizes, the batch that gives it if one does. ARGV: id, what is known of it, bytes,
+most files, most bytes; most files below 0: whatever there is; 1: it must be there; the token of a lease of the batch.
+-1: too many files; -2: too many bytes; -3: it is not there; -4: the lease is lost. One that is there is replaced."""
 
 HAS_ROOM: Final = """
 if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[1]) then return -1 end

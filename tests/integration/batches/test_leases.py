@@ -98,6 +98,7 @@ async def test_one_has_a_batch_at_a_time(room: Room) -> None:
         room.batches.move(lease, Status.FINALIZING), Outputs(
             lease, room.batches, room.files, await room.batches.read(other)
         ).put(1, OUTPUT, b"x\n"),
+        room.files.keep(lease, FileRecord(id="file-1", filename="a", purpose="x", created_at=1, expires_at=2)),
     ):  # fmt: skip
         with pytest.raises(LeaseLost):
             await call
