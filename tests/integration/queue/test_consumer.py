@@ -10,6 +10,7 @@ from capstan_contract.queue.names import PriorityClass, told_key
 from capstan_contract.queue.wire import AnswerHead, Packing
 from capstan_worker.errors import EngineError, EngineUnreachable
 from capstan_worker.queue import consumer as consumers
+from capstan_worker.queue import work as works
 from support.queue_gateway import QueueGateway
 from support.queue_worker import ScriptedEngine, consumer
 from support.redis_server import RedisServer
@@ -202,6 +203,19 @@ async def test_a_full_engine_is_asked_again_later(server: RedisServer, gateway: 
         assert worker.metrics.given_back["full"]._value.get() >= 1
     assert (answer.ends, answer.body) == (["end"], b"answer")
     assert min(answer.attempts) > 1
+
+
+async def test_an_engine_that_is_always_full_has_said_so(
+    server: RedisServer, gateway: QueueGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After so many attempts what the engine answers is the answer, and the entry goes round no more."""
+    monkeypatch.setattr(works, "MOST_REFUSALS", 3)
+    engine = ScriptedEngine(status=429, at_once=b"full")
+    async with consumer(server.url, engine):
+        (answer,) = await gateway.done(gateway.ask())
+    assert answer.head is not None
+    assert (answer.head.status, answer.body, len(engine.asked)) == (429, b"full", 3)
+    assert gateway.left() == 0
 
 
 @pytest.mark.parametrize("status", [400, 404, 500])
