@@ -107,13 +107,17 @@ async def test_faults_of_an_input_are_told_with_their_lines(client: openai.Async
         client, line(1), b"{nonsense", b"", line(1), line(2, url="/v1/embeddings"), line(3, method="GET"),
         line(4, model="n"), {"custom_id": "x"}, line(5, body={"model": "m", "stream": True}),
         json.dumps(line(6, body={"model": "m", "x": "deep"})).replace('"deep"', "[" * 300 + "]" * 300).encode(),
+        line(7, body={"model": "m", "background": True}), {**line(8), "custom_id": "x" * 513},
+        {**line(9), "custom_id": ""}, line(10, body=[]),
     )  # fmt: skip
     over = await ended(client, batch.id)
     assert (over.status, over.output_file_id, over.error_file_id) == ("failed", None, None)
     assert [(one.code, one.line) for one in over.errors.data] == [
         ("invalid_json_line", 2), ("duplicate_custom_id", 4), ("mismatched_endpoint", 5), ("invalid_method", 6),
         ("mismatched_model", 7), ("missing_required_parameter", 8), ("invalid_value", 9), ("invalid_value", 10),
+        ("invalid_value", 11), ("invalid_value", 12), ("invalid_value", 13), ("invalid_value", 14),
     ]  # fmt: skip
+    assert [one.param for one in over.errors.data[-5:]] == ["body", "body.background", "custom_id", "custom_id", "body"]
     assert over.failed_at is not None
     assert engine.asked == []
     unknown = await ended(client, (await begun(client, line(1, model="nobody"))).id)
@@ -123,13 +127,13 @@ async def test_faults_of_an_input_are_told_with_their_lines(client: openai.Async
 async def test_errors_of_lines_go_into_the_error_file(client: openai.AsyncOpenAI, engine: Engine) -> None:
     """Failures of the server are tried again, 429 is waited out, and what the engine refuses is in the error file."""
     engine.fails = {"flaky": [500, 502], "busy": [429, 503], "bad": [400], "dead": [500] * 50}
-    batch = await begun(client, *(line(one, text) for one, text in enumerate(("flaky", "busy", "bad", "fine"))))
+    batch = await begun(client, *(line(one, text) for one, text in enumerate(("flaky", "busy", "bad", "fine", "dead"))))
     over = await ended(client, batch.id)
     assert over.status == "completed"
-    assert over.request_counts.model_dump() == {"total": 4, "completed": 3, "failed": 1}
+    assert over.request_counts.model_dump() == {"total": 5, "completed": 3, "failed": 2}
     assert set(await results(client, over.output_file_id)) == {"line-0", "line-1", "line-3"}
     errors = await results(client, over.error_file_id)
-    assert [(name, one["response"]["status_code"]) for name, one in errors.items()] == [("line-2", 400)]
+    assert {name: one["response"]["status_code"] for name, one in errors.items()} == {"line-2": 400, "line-4": 502}
     assert errors["line-2"]["response"]["body"]["error"]["message"] == "no"
 
 
