@@ -137,21 +137,19 @@ def _body(body: Any, custom_id: str, endpoint: str, number: int) -> LineRequest 
 class Validator:
     """Checks the lines of one input, one after the other: all of them are to be of one batch."""
 
-    def __init__(
-        self, endpoint: str, *, most_lines: int, has_model: Callable[[str], bool], one_model: bool = True
-    ) -> None:
-        """Check for this endpoint; `has_model` says whether who asks may use a model of this name. Without `one_model`
-        each line may name another one, and one that there is not is that line's own fault."""
+    def __init__(self, endpoint: str, *, most_lines: int, one_model: bool = True) -> None:
+        """Check for this endpoint. Without `one_model` each line may name another one, and one that there is not is
+        that line's own fault."""
         self.faults: list[Fault] = []
         self.total = 0
         """How many lines there are."""
         self._endpoint = endpoint
         self._most_lines = most_lines
-        self._has_model = has_model
         self._seen: set[bytes] = set()
         """Hashes of ids: fifty thousand ids of any length take a few MB."""
         self._model: str | None = None
         self._one_model = one_model
+        self._model_line = 0
 
     @property
     def is_full(self) -> bool:
@@ -184,10 +182,7 @@ class Validator:
         if not self._one_model:
             return
         if self._model is None:
-            self._model = request.model
-            if not self._has_model(request.model):
-                message = f"The model {_shown(request.model)} does not exist or you do not have access to it."
-                self._add(Fault("model_not_found", message, "body.model", number))
+            self._model, self._model_line = request.model, number
         elif request.model != self._model:
             message = f"The model {_shown(request.model)} is not that of the first line: a batch is for one model."
             self._add(Fault("mismatched_model", message, "body.model", number))
@@ -195,6 +190,16 @@ class Validator:
     def too_long(self, number: int, most_bytes: int) -> None:
         """Take note of a line that was not read, because it is longer than this."""
         self._add(Fault("line_too_long", f"This line is longer than {most_bytes} bytes.", None, number))
+
+    def check_model(self, has_model: Callable[[str], bool]) -> None:
+        """Check what all lines name; `has_model` says whether who asks may use a model of this name.
+
+        It is apart from the lines, which another thread may read than the one that knows of models.
+        """
+        if self._model is not None and not has_model(self._model):
+            message = f"The model {_shown(self._model)} does not exist or you do not have access to it."
+            found = [*self.faults, Fault("model_not_found", message, "body.model", self._model_line)]
+            self.faults = sorted(found, key=lambda fault: fault.line or 0)[:MOST_FAULTS]
 
     def finish(self) -> None:
         """The file is over."""

@@ -159,15 +159,14 @@ class Work:
         if who is None:
             self._finish_as(NO_KEY)
             return batch
-        validator = Validator(
-            spec.endpoint, most_lines=means.most_lines, has_model=lambda name: means.asks.has_model(who, name),
-            one_model=not is_of_messages(spec.id),
-        )  # fmt: skip
+        one_model = not is_of_messages(spec.id)
+        validator = Validator(spec.endpoint, most_lines=means.most_lines, one_model=one_model)
         await self._source(batch, stopped=self._stop.is_set).check(validator)
         if self._end is not None:
             return batch
         if self._stop.is_set():
             return None
+        validator.check_model(lambda name: means.asks.has_model(who, name))
         if validator.faults:
             errors = orjson.dumps(errors_document(validator.faults))
             if await means.batches.move(self.lease, Status.FAILED, {"errors": errors}):

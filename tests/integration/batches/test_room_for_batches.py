@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,25 @@ async def test_a_batch_that_nobody_can_do_ends(
         }  # fmt: skip
         assert ends[0].request_counts.model_dump() == {"total": 2, "completed": 0, "failed": 2}
         assert (ends[1].error_file_id, engine.asked) == (None, [])
+
+
+async def test_models_are_asked_for_in_their_own_thread(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines are checked beside the loop; what the config knows is looked up in the thread of the loop."""
+    async with gateway_on(tmp_path, server, upstream) as gateway, gateway.client() as client:
+        room, threads = gateway.gateway.batches, []
+        assert room is not None
+        asks = room._asks.result()
+        real = asks.has_model
+
+        def noted(*arguments: Any) -> bool:
+            threads.append(threading.current_thread())
+            return real(*arguments)
+
+        monkeypatch.setattr(asks, "has_model", noted)
+        assert (await ended(client, (await begun(client, line(1))).id)).status == "completed"
+        assert threads == [threading.current_thread()]
 
 
 async def test_an_input_that_is_gone(tmp_path: Path, server: RedisServer, upstream: FakeUpstream) -> None:

@@ -88,11 +88,13 @@ def test_a_file_may_begin_with_a_mark() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("mn")), min_size=1, max_size=12), st.integers(1, 12))
 def test_an_input_is_taken_if_all_its_lines_go_together(lines: list[tuple[str, str]], most: int) -> None:
     """There is no fault exactly where ids are unique, the model is one, and there are no more lines than may be."""
-    validator = Validator(ENDPOINT, most_lines=most, has_model=lambda name: name == "m")
+    validator = Validator(ENDPOINT, most_lines=most)
     for number, (custom_id, model) in enumerate(lines, 1):
         document = {"custom_id": custom_id, "method": "POST", "url": ENDPOINT, "body": {"model": model}}
         validator.take(number, json.dumps(document).encode())
     validator.finish()
+    validator.check_model(lambda name: name == "m")
+    assert [fault.line for fault in validator.faults] == sorted(fault.line or 0 for fault in validator.faults)
     fine = len({one for one, _ in lines}) == len(lines) <= most and {model for _, model in lines} == {"m"}
     assert (validator.faults == []) == fine
     assert validator.total == len(lines)
