@@ -162,6 +162,20 @@ async def test_a_batch_that_waits_is_cancelled_at_once(
         engine.gate.set()
 
 
+async def test_to_cancel_goes_before_all_else(tmp_path: Path, server: RedisServer, upstream: FakeUpstream) -> None:
+    """A batch that was cancelled, and whose time is over as well, is cancelled: what was not asked is in no file."""
+    async with gateway_on(tmp_path, server, upstream) as gateway, gateway.client() as client:
+        gateway.gateway.drain()
+        batch = await begun(client, line(1))
+        await client.batches.cancel(batch.id)
+        room = gateway.gateway.batches
+        assert room is not None
+        room.batches.wall = lambda: batch.expires_at + 1.0
+        gateway.gateway.requests.draining = False
+        over = await ended(client, batch.id)
+        assert (over.status, over.error_file_id) == ("cancelled", None)
+
+
 async def test_a_batch_without_room_leaves_its_place(
     tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

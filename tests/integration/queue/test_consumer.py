@@ -319,6 +319,15 @@ async def test_a_hanging_engine_is_noticed(
         (answer,) = await gateway.done(begun)
         assert answer.ends == ["engine"]
         gateway.cancel(one)
+        # It is asked one thing at a time, until it gives something again.
+        rest = [gateway.ask() for _ in range(3)]
+        engine.most, engine.up = 0, True
+        await eventually(lambda: gateway.state() and engine.running, every=0.01, what="one that is tried")
+        await asyncio.sleep(0.5)
+        assert (engine.most, worker.hung) == (1, True)
+        engine.at_once = b"x"
+        engine.give(next(iter(engine.running)).rpartition(".")[0], b"x", None)
+        await gateway.done(*rest)
 
 
 async def test_a_worker_that_ends_gives_back_what_it_has(

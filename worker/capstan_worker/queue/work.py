@@ -131,7 +131,9 @@ async def _ask(work: Work, desk: Desk) -> End:
     if answer.head.status in FULL and taken.attempt < MOST_REFUSALS:
         return End.FULL
     work.streams = "event-stream" in answer.head.content_type
-    desk.lives()
+    if not work.streams:
+        # NB: the head of a stream comes before anything was computed, also from an engine that hangs.
+        desk.lives()
     head = AnswerHead(answer.head.status, answer.head.content_type, desk.name, desk.address)
     desk.outbox.head(taken.id, head.write())
     async for piece in answer.body:
