@@ -57,7 +57,7 @@ LEAST_IDLE: Final = 0.15
 LOOK_SECONDS: Final = 0.02
 SLOWDOWN: Final = 0.25
 """A token takes so much longer in a full batch."""
-BEGIN: Final = 3
+BEGIN: Final = 4
 """Replicas at the start."""
 ADMIN_KEY: Final = "bench-of-public-traces"
 CONTEXT: Final = 16384

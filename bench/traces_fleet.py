@@ -1,7 +1,8 @@
 """Simulators that a scaler starts and ends, as it decides by what is asked of the model.
 
 The decision is the operator's own (`capstan_operator.scaling`), in the time of the trace: what a gateway says in
-seconds is so many times `speed` there.
+seconds is so many times `speed` there. Processes stand by, not healthy, so that a cold start takes as long as it is
+meant to take, however busy the machine is; they count as GPUs from the decision on.
 """
 
 import asyncio
@@ -30,8 +31,8 @@ DOWN: Final = 60
 LEAVE_SECONDS: Final = 0.5
 """From a replica's leaving the endpoints to its signal, for the gateway to hear of it."""
 LEAST_TICK: Final = 0.1
-PROCESS_SECONDS: Final = 1.0
-"""About what a simulator's process takes to come up, of the cold start."""
+LOADING_SECONDS: Final = 4.0
+"""What a new process says that it loads: within it, it is told that it is not healthy."""
 
 
 @dataclass
@@ -41,7 +42,12 @@ class Replica:
     process: "subprocess.Popen[bytes]"
     port: int
     worker_port: int
-    began: float
+    began: float = 0.0
+    """When it was decided that there should be one more."""
+    warm_at: float = 0.0
+    """When it becomes ready; 0: it stands by."""
+    told: bool | None = None
+    """Whether it was told last that it is healthy."""
     ended: float | None = None
     ready: bool = False
     leaving: bool = False
@@ -68,6 +74,7 @@ class Fleet:
     target: int
     """`inFlightPerReplica`."""
     replicas: list[Replica] = field(default_factory=list)
+    standby: list[Replica] = field(default_factory=list)
     most: int = 0
     """Most replicas that there were."""
 
@@ -88,10 +95,12 @@ class Fleet:
 
     async def begin(self, count: int) -> None:
         """Start so many, and wait until they are ready."""
+        for _ in range(MOST):
+            self._stand_by()
         for _ in range(count):
             self._start(0.0)
-        until = time.monotonic() + 60
-        while not all(one.ready for one in self.replicas):
+        until = time.monotonic() + 120
+        while not all(one.ready for one in self.replicas) or any(one.told is None for one in self.standby):
             if time.monotonic() > until:
                 raise SystemExit("error: the simulators do not become ready")
             await self._look()
@@ -115,23 +124,36 @@ class Fleet:
         """Kill whatever is left."""
         for task in self._leaving:
             task.cancel()
-        for one in self.replicas:
+        for one in (*self.replicas, *self.standby):
             one.process.kill()
             one.process.wait()
 
     def _start(self, cold: float) -> None:
+        if not self.standby:
+            self._stand_by()
+        one = self.standby.pop(0)
+        one.began = time.monotonic()
+        one.warm_at = one.began + cold
+        self.replicas.append(one)
+        self.most = max(self.most, sum(not one.leaving for one in self.replicas))
+
+    def _stand_by(self) -> None:
         port, worker_port = self.ports(), self.ports()
-        flags = (*self.flags(port, worker_port), f"--startup-seconds={cold}")
+        flags = (*self.flags(port, worker_port), f"--startup-seconds={LOADING_SECONDS}")
         process = subprocess.Popen(
             [sys.executable, "-m", "capstan_worker", "simulator", *flags],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self.replicas.append(Replica(process, port, worker_port, time.monotonic()))
-        self.most = max(self.most, sum(not one.leaving for one in self.replicas))
+        self.standby.append(Replica(process, port, worker_port))
 
     async def _look(self) -> None:
+        now = time.monotonic()
+        for one in (*self.standby, *self.replicas):
+            healthy = 0.0 < one.warm_at <= now
+            if one.told is not healthy and not one.leaving and await self._tell(one, healthy=healthy):
+                one.told = healthy
         for one in self.replicas:
-            if not one.ready and not one.leaving:
+            if one.told and not one.ready and not one.leaving:
                 one.ready = await self._is_ready(one)
             if one.leaving and one.ended is None and one.process.poll() is not None:
                 one.ended = time.monotonic()
@@ -139,12 +161,20 @@ class Fleet:
             self._published = self.serving
             self.publish(self._published)
 
+    async def _tell(self, one: Replica, *, healthy: bool) -> bool:
+        """Tell a simulator whether it is healthy; say whether it has heard it."""
+        body = b'{"healthy": true}' if healthy else b'{"healthy": false}'
+        return await self._ask(one, b"PUT", b"/simulator/settings", body)
+
     async def _is_ready(self, one: Replica) -> bool:
+        return await self._ask(one, b"GET", b"/readyz")
+
+    async def _ask(self, one: Replica, method: bytes, path: bytes, body: bytes = b"") -> bool:
         if one.process.poll() is not None:
             raise SystemExit(f"error: a simulator ended with {one.process.returncode}")
         worker = Endpoint(id=f"worker-{one.worker_port}", host="127.0.0.1", port=one.worker_port)
         try:
-            response = await self.client.send(worker, method=b"GET", path=b"/readyz", first_byte_timeout=5.0)
+            response = await self.client.send(worker, method=method, path=path, body=body, first_byte_timeout=5.0)
             await response.read(1 << 16)
         except UpstreamError:
             return False
@@ -158,7 +188,7 @@ class Fleet:
         desired = self._scaler.decide(self._scaling, add_up([(said, self._before)]), now).desired
         self._before = said or self._before
         for _ in range(desired - len(there)):
-            self._start(max(COLD_START / self.speed - PROCESS_SECONDS, 0.0))
+            self._start(COLD_START / self.speed)
         # As a Deployment does: those that are not ready go first, then the youngest.
         for one in sorted(there, key=lambda one: (one.ready, -one.began))[: max(len(there) - desired, 0)]:
             one.leaving = True
@@ -169,6 +199,7 @@ class Fleet:
     async def _leave(self, one: Replica) -> None:
         await asyncio.sleep(LEAVE_SECONDS)
         one.process.send_signal(signal.SIGTERM)
+        self._stand_by()
 
 
 def _in_trace_time(said: ModelDemand, speed: float) -> ModelDemand:
