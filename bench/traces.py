@@ -49,7 +49,9 @@ VARIANTS: Final = (Dispatch.QUEUE.value, Dispatch.DIRECT.value, Dispatch.AUTO.va
 FIRST: Final = 3.0
 PER_TOKEN: Final = 0.1
 PATIENCE: Final = 60.0
-"""After so many seconds a client leaves."""
+"""After so many seconds without a first token a client leaves."""
+LONGEST: Final = 300.0
+"""After so many seconds it does in any case."""
 FULL_SHARE: Final = 0.75
 """Of an engine's places: what `inFlightPerReplica` aims at."""
 LEAST_IDLE: Final = 0.15
@@ -134,7 +136,7 @@ class Replay:
         first = last = 0.0
         failure, queued = "", False
         try:
-            async with asyncio.timeout_at(began + PATIENCE / self._speed):
+            async with asyncio.timeout_at(began + PATIENCE / self._speed) as patience:
                 target = self._target()
                 if target is None:
                     raise UpstreamError("none", "no replica")
@@ -147,7 +149,9 @@ class Replay:
                     text = b""
                     while piece := await response.receive():
                         last = loop.time()
-                        first = first or last
+                        if not first:
+                            first = last
+                            patience.reschedule(began + LONGEST / self._speed)
                         text = text[-200:] + piece
                 finally:
                     response.abort()
@@ -370,33 +374,42 @@ def middle(numbers: Sequence[float], form: str) -> str:
     return said if len(numbers) == 1 else f"{said} ({min(numbers):{form}} to {max(numbers):{form}})"
 
 
-def show(results: Sequence[Result]) -> None:
-    """Print a table of each trace."""
-    print("| trace | | goodput | first token p50, s | p99, s | GPU-seconds | queued | idle | late, s |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+def show(results: Sequence[Result], *, virtual: bool = False) -> None:
+    """Print a table. In virtual time there is no machine to tell of."""
+    machine = "" if virtual else " idle | late, s |"
+    print(f"| trace | | goodput | first token p50, s | p99, s | GPU-seconds | queued |{machine}")
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: |" + ("" if virtual else " ---: | ---: |"))
     for name in dict.fromkeys(one.trace for one in results):
         for variant in dict.fromkeys(one.variant for one in results):
             runs = [one for one in results if one.trace == name and one.variant == variant]
-            if not runs:
-                continue
-            idle, queued = min(one.idle for one in runs), statistics.mean(one.queued for one in runs)
-            print(
-                f"| {name} | {variant} | {middle([one.goodput for one in runs], '.1%')} | "
-                f"{middle([one.p50 for one in runs], '.2f')} | {middle([one.p99 for one in runs], '.2f')} | "
-                f"{middle([one.gpu_seconds for one in runs], ',.0f')} | {queued:.0%} | "
-                f"{idle:.0%}{' *' if idle < LEAST_IDLE else ''} | {max(one.lag for one in runs):.2f} |"
-            )
-    if any(one.idle < LEAST_IDLE for one in results):
+            if runs:
+                print(f"| {name} | {variant} | {_row(runs)}{'' if virtual else _machine(runs)}")
+    if not virtual and any(one.idle < LEAST_IDLE for one in results):
         print(f"\n*: in one of the runs the machine was idle for less than {LEAST_IDLE:.0%} of the time.")
+
+
+def _row(runs: Sequence[Result]) -> str:
+    goodput = middle([one.goodput for one in runs], ".1%")
+    p50, p99 = middle([one.p50 for one in runs], ".2f"), middle([one.p99 for one in runs], ".2f")
+    gpus = middle([one.gpu_seconds for one in runs], ",.0f")
+    return f"{goodput} | {p50} | {p99} | {gpus} | {statistics.mean(one.queued for one in runs):.0%} |"
+
+
+def _machine(runs: Sequence[Result]) -> str:
+    idle = min(one.idle for one in runs)
+    return f" {idle:.0%}{' *' if idle < LEAST_IDLE else ''} | {max(one.lag for one in runs):.2f} |"
 
 
 def explain(options: Any, traces: Mapping[str, Trace]) -> None:
     """Print how it is measured."""
-    print(f"{options.seconds:g} s of each trace, {options.speed:g} times as fast; seeds {options.seeds}; prompts of "
-          f"1/{PROMPT_SCALE} and answers of 1/{ANSWER_SCALE} of the tokens, each of which takes so much longer; "
-          f"{BEGIN} replicas at first, at most {MOST}, cold start {COLD_START} s, fewer after {DOWN} s; first token "
-          f"within {FIRST:g} s and the prompt's own time, further ones {PER_TOKEN:g} s apart; clients leave after "
-          f"{PATIENCE:g} s; {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}")  # fmt: skip
+    how = f"{options.speed:g} times as fast, prompts of 1/{PROMPT_SCALE} and answers of 1/{ANSWER_SCALE} of the tokens"
+    for line in (
+        f"{options.seconds:g} s of each trace, {'in virtual time' if options.virtual else how}; seeds {options.seeds};",
+        f"{BEGIN} replicas at first, at most {MOST}, cold start {COLD_START} s, fewer after {DOWN} s; first token",
+        f"within {FIRST:g} s and the prompt's own time, further ones {PER_TOKEN:g} s apart; clients leave after",
+        f"{PATIENCE:g} s without one; {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}",
+    ):
+        print(line)
     for trace in traces.values():
         engine = trace.engine
         print(f"- {trace.name}: from second {trace.begin:g} on, {trace.share:.0%} of the requests; engines with "
@@ -410,8 +423,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--traces", nargs="+", choices=TRACES, default=list(TRACES))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
-    parser.add_argument("--seconds", type=float, default=400.0, help="of each trace")
-    parser.add_argument("--speed", type=float, default=10.0, help="how much faster than it was")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of each trace")
+    parser.add_argument("--speed", type=float, default=2.0, help="how much faster than it was")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3], help="one round each; says which requests")
     parser.add_argument("--virtual", action="store_true", help="in virtual time, without processes, at speed 1")
     parser.add_argument("--out", type=Path, help="folder for what became of each request")
@@ -434,7 +447,7 @@ def main(arguments: Sequence[str]) -> int:
                     options.out.mkdir(exist_ok=True)
                     rows = [asdict(one) for one in outcomes]
                     (options.out / f"{name}-{variant}-{seed}.json").write_text(json.dumps(rows))
-    show(sorted(results, key=lambda one: VARIANTS.index(one.variant)))
+    show(sorted(results, key=lambda one: VARIANTS.index(one.variant)), virtual=options.virtual)
     return 0
 
 
