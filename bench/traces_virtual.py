@@ -24,7 +24,7 @@ from capstan_contract.config import Dispatch
 from capstan_contract.demand import ModelDemand, QueueState
 from capstan_contract.queue.calls import State
 from capstan_contract.queue.names import RENEW_SECONDS, PriorityClass
-from capstan_gateway.queueing.choice import Sight, Way, choose, has_place, waiting_as_urgent, waits
+from capstan_gateway.queueing.choice import Sight, Way, choose, free_places, has_place, waiting_as_urgent, waits
 from capstan_gateway.routing.picker import pick
 from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.upstream.port import Endpoint
@@ -190,7 +190,8 @@ class World:
             return ModelDemand(inFlight=in_flight, arrived=self._arrived, rejected=0, readyEndpoints=len(serving))
         state = self._state
         began = [one.began for one in self._entries if not one.headed]
-        waiting = waits(len(began), since=sum(at >= self._state_at for at in began), state=state)
+        loads = [one.state.in_flight + one.queued(headed=True) for one in serving]
+        waiting = waits(len(began), free=free_places(self._engine.places, loads), state=state)
         return ModelDemand(
             inFlight=sum(one.state.in_flight for one in self.replicas) + len(self._entries) - waiting,
             waiting=waiting,

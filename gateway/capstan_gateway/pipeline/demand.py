@@ -5,16 +5,17 @@ Requests only count; what that is per second is reckoned beside them, every SAMP
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from capstan_contract.demand import DEMAND_SECONDS, DemandReport, ModelDemand, QueueState
 from capstan_gateway.config.runtime import Runtime, ServedModel
-from capstan_gateway.queueing.choice import waits
+from capstan_gateway.queueing.choice import free_places, places_of_one, waits
 
 if TYPE_CHECKING:
     from capstan_gateway.queueing.line import Line
     from capstan_gateway.queueing.room import Room
+    from capstan_gateway.routing.registry import EndpointState
 
 SAMPLE_SECONDS: Final = 2.0
 LEAST_SECONDS: Final = 0.001
@@ -61,6 +62,14 @@ class Demand:
         self._room = room
         self._rates: dict[str, _Rates] = {}
 
+    def _free(self, model: ServedModel, line: "Line", taking: "Sequence[EndpointState]") -> int:
+        """Give how many places this replica's requests leave, where it is known whose they are."""
+        if self._room is None or model.queue is None:
+            return 0
+        loads, _ = line.loads(taking)
+        places = places_of_one(model.queue.places, self._room.gateways(line))
+        return free_places(places, loads) - line.at.get("", 0)
+
     async def run(self) -> None:
         """Reckon for ever."""
         while True:
@@ -90,7 +99,7 @@ class Demand:
         taking = [state for state in endpoints.states if state.breaker.allows(now)]
         ready = len(taking)
         uses = [use for state in taking if (use := state.kv_use(now)) is not None]
-        since = [] if line is None else _waiting_since(line)
+        since = [] if line is None else _waiting_since(line, self._free(model, line, taking))
         waiting = endpoints.waiting + len(since)
         taken = 0 if line is None else len(line.entries) - len(since)
         if endpoints.waiting_since is not None:
@@ -113,11 +122,10 @@ class Demand:
         )
 
 
-def _waiting_since(line: "Line") -> list[float]:
+def _waiting_since(line: "Line", free: int) -> list[float]:
     """Give since when entries wait for a worker: of those without an answer the latest ones."""
     unanswered = [entry.began_at for entry in line.entries.values() if entry.waits]
-    since = sum(began_at >= line.state_at for began_at in unanswered)
-    return unanswered[len(unanswered) - waits(len(unanswered), since=since, state=line.state) :]
+    return unanswered[len(unanswered) - waits(len(unanswered), free=free, state=line.state) :]
 
 
 def queue_state(line: "Line", now: float) -> QueueState | None:

@@ -56,23 +56,28 @@ def places_of_one(places: int, gateways: int) -> int:
     return -(-places // max(gateways, 1))
 
 
+def free_places(places: int, loads: Iterable[int]) -> int:
+    """Give how many requests more engines would run at once, of which each works on `places` at a time and has a
+    load."""
+    return sum(places - load for load in loads if load < places)
+
+
 def has_place(places: int, loads: Iterable[int], unplaced: int) -> bool:
-    """Say whether an engine would run one more request at once.
-
-    Each of them works on `places` at a time, and has a load; `unplaced` more are, or soon will be, at any of them.
-    """
-    return sum(places - load for load in loads if load < places) > unplaced
+    """Say whether an engine would run one more request at once, when `unplaced` more than their loads are, or soon will
+    be, at any of them."""
+    return free_places(places, loads) > unplaced
 
 
-def waits(unanswered: int, *, since: int, state: State | None) -> int:
+def waits(unanswered: int, *, free: int, state: State | None) -> int:
     """Give how many entries wait for a worker, of so many of which no answer has begun.
 
     An answer begins with its first token, or when all of it is there; a worker may have had its entry long before. So
-    what Redis said last counts, and of those that were put in `since` then what is more than workers had room for.
+    those wait that Redis counted last, or else what is more than engines have `free` places beside what they are known
+    to have: a queue that grows is seen at once, however seldom Redis is asked.
     """
     if state is None:
         return unanswered
-    return min(unanswered, sum(state.waiting) + max(since - state.room, 0))
+    return min(unanswered, max(sum(state.waiting), unanswered - free))
 
 
 def waiting_as_urgent(state: State | None, priority: PriorityClass) -> int:

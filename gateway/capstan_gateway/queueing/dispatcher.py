@@ -12,7 +12,6 @@ Whatever ends a wait tells the queue that nobody wants the entry any more.
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from capstan_contract.config import Dispatch
@@ -124,7 +123,7 @@ class QueueDispatcher:
         states = [one for one in call.endpoints.states if one.breaker.allows(now)]
         call.full, free = NONE_EXCLUDED, False
         if wish.rules.dispatch is Dispatch.AUTO:
-            loads, unplaced = _loads(line, states)
+            loads, unplaced = line.loads(states)
             free = has_place(places, loads, unplaced)
             if free:
                 call.full = frozenset(one for one, load in zip(states, loads, strict=True) if load >= places)
@@ -238,16 +237,6 @@ class QueueDispatcher:
         if answer.status < CLIENT_ERROR and answer.opening is not None and answer.opening.fault is not None:
             attempt.blame(answer.opening.fault, self._now())
         return answer
-
-
-def _loads(line: Line, states: Sequence[EndpointState]) -> tuple[list[int], int]:
-    """Give how many requests of this gateway each endpoint has, directly and by the queue, and how many entries more
-    there are: nobody knows of them at which endpoint they are, or will be."""
-    if not line.entries:
-        return [one.in_flight for one in states], 0
-    found = [line.at.get(f"{one.endpoint.host}:{one.endpoint.port}", 0) for one in states]
-    loads = [one.in_flight + queued for one, queued in zip(states, found, strict=True)]
-    return loads, len(line.entries) - sum(found)
 
 
 def _read_head(said: bytes, entry: Entry) -> AnswerHead:

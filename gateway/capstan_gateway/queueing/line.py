@@ -9,7 +9,7 @@ import asyncio
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final
@@ -30,6 +30,7 @@ from capstan_contract.queue.names import WINDOW_BYTES, PriorityClass, out_key, q
 from capstan_contract.queue.wire import Ask
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.queueing.entry import BESIDE_BYTES, Entry
+from capstan_gateway.routing.registry import EndpointState
 from capstan_gateway.routing.unroutable import QueueRefused
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links, Script, run_script
@@ -183,6 +184,15 @@ class Line:
         entry.at = at = at if entry.id in self.entries else None
         if at is not None:
             self.at[at] = self.at.get(at, 0) + 1
+
+    def loads(self, states: Sequence[EndpointState]) -> tuple[list[int], int]:
+        """Give how many requests of this gateway each endpoint has, directly and by the queue, and how many entries
+        more there are: nobody knows of them at which endpoint they are, or will be."""
+        if not self.entries:
+            return [one.in_flight for one in states], 0
+        found = [self.at.get(f"{one.endpoint.host}:{one.endpoint.port}", 0) for one in states]
+        loads = [one.in_flight + queued for one, queued in zip(states, found, strict=True)]
+        return loads, len(self.entries) - sum(found)
 
     def drop(self, entry: Entry, *, refused: bool = False) -> None:
         """Its answer is read, or nobody waits for it: whoever works on it is told, unless that is over."""

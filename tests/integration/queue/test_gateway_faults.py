@@ -279,7 +279,7 @@ async def test_auto(store: RedisServer, tmp_path: Path, engine: FakeUpstream) ->
 
 async def test_auto_counts_what_workers_have(store: RedisServer, tmp_path: Path, engine: FakeUpstream) -> None:
     """An engine that is full of queued work gets nothing directly, as long as another one has a place; when none has,
-    the next request waits in the queue."""
+    the next request waits in the queue, and is said to wait."""
     go = asyncio.Event()
 
     async def answer(job: Job) -> None:
@@ -314,6 +314,8 @@ async def test_auto_counts_what_workers_have(store: RedisServer, tmp_path: Path,
             waiting = ask(client, stream=True)
             await eventually(lambda: len(line.entries) == 2, what="the one that waits")
             assert len(worker.seen) == 1
+            said = gateway.gateway.demand.report().models["test/chat"]
+            assert (said.inFlight, said.waiting) == (2, 1)  # though Redis was asked before
             both[1].go.set()
             go.set()
             for stream in (await queued, await waiting):

@@ -83,31 +83,30 @@ def test_a_place_is_free_wherever_the_unplaced_are(
     assert has_place(places, loads, unplaced) is any(load < places for load in left)
 
 
-def state_of(*, waiting: int, room: int) -> State:
+def state_of(waiting: int) -> State:
     """Give what Redis says of a queue."""
-    return State((0, waiting, 0, 0), data=0, oldest_ms=0, mean_us=0, running=0, room=room, workers=1, gateways=1)
+    return State((0, waiting, 0, 0), data=0, oldest_ms=0, mean_us=0, running=0, room=9, workers=1, gateways=1)
 
 
 @pytest.mark.parametrize(
-    ("unanswered", "since", "waiting", "room", "wait"),
+    ("unanswered", "free", "waiting", "wait"),
     [
-        (5, 0, 0, 0, 0),  # workers have all of them
-        (5, 0, 2, 0, 2),
-        (5, 3, 0, 4, 0),  # what came since finds room
-        (5, 3, 0, 1, 2),
-        (5, 3, 2, 9, 2),  # those that wait do, whatever room was told before
-        (2, 2, 7, 0, 2),  # the others are another gateway's
+        (5, 5, 0, 0),  # engines have all of them
+        (5, 3, 0, 2),  # Redis has not been asked since they came
+        (5, 5, 2, 2),  # engines have fewer places than is known, or leave some free
+        (5, -1, 0, 5),
+        (2, 9, 7, 2),  # the others are another gateway's
     ],
 )
-def test_who_waits_for_a_worker(unanswered: int, since: int, waiting: int, room: int, wait: int) -> None:
+def test_who_waits_for_a_worker(unanswered: int, free: int, waiting: int, wait: int) -> None:
     """An entry that a worker has waits no more, though its answer has not begun."""
-    assert waits(unanswered, since=since, state=state_of(waiting=waiting, room=room)) == wait
+    assert waits(unanswered, free=free, state=state_of(waiting)) == wait
 
 
-@given(st.integers(0, 50))
-def test_without_redis_all_that_have_no_answer_wait(unanswered: int) -> None:
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_without_redis_all_that_have_no_answer_wait(unanswered: int, free: int) -> None:
     """While nobody says how the queue stands, none of its entries is taken for being worked on."""
-    assert waits(unanswered, since=0, state=None) == unanswered
+    assert waits(unanswered, free=free, state=None) == unanswered
 
 
 def test_who_waits_counts_for_who_is_less_urgent() -> None:
