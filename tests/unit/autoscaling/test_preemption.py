@@ -26,6 +26,7 @@ class World:
 
     gpus: int = 1
     standing: Standing = NO_METRICS_API
+    keda: Standing = USABLE
     demands: dict[ObjectKey, Demand | None] = field(default_factory=dict)
     models: dict[ObjectKey, Model] = field(default_factory=dict)
     replicas: dict[ObjectKey, int] = field(default_factory=dict)
@@ -43,6 +44,7 @@ class World:
         return Autoscaler(
             lambda key: self.demands.get(key, Demand()),
             standing=lambda: self.standing,
+            keda=lambda: self.keda,
             wake=lambda _: None,
             record=lambda subject, _, reason, note: self.events.append((subject.name, reason, note)),
             now=lambda: self.time,
@@ -263,3 +265,13 @@ def test_an_hpa_keeps_to_it() -> None:
     assert (bounds["minReplicas"], bounds["maxReplicas"]) == (1, 1)
     assert build_autoscaler("other", scaling, 0)["spec"]["maxReplicas"] == 4
     assert world.autoscaler.scaled(OTHER).limited_by is Limit.PREEMPTED  # type: ignore[union-attr]
+
+
+def test_what_keda_scales_gives_way_to_nobody() -> None:
+    """Nobody but KEDA could take it to zero, and KEDA would bring it back; others give way to it as to any model."""
+    world = two(strategy="KEDA")
+    world.demands[BUSY] = WAITS
+    world.run(120)
+    assert not [event for event in world.events if event[1] == "Preempting"]
+    assert (world.replicas[IDLE], world.autoscaler.says(IDLE).most) == (1, None)
+    assert world.told(IDLE)[0] != "Preempted"
