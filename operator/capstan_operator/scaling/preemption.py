@@ -10,6 +10,7 @@ What it has and works on stays. It is given back when the other one wants fewer 
 something is asked of it; then it has its peace for a while, so that two models do not push each other out in turns.
 """
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -62,10 +63,15 @@ class Contender:
         """How much it has of what it wants."""
         return self.placed / self.wanted if self.wanted else 1.0
 
+    @property
+    def site(self) -> tuple[str, str]:
+        """Where its GPUs are: models of one site can use each other's."""
+        return self.resource, self.place
+
     def yields_to(self, other: "Contender") -> bool:
         """Whether it gives way to another model, which can use what it has."""
-        same = (self.resource, self.place) == (other.resource, other.place)
-        return self.preemptible and same and self.priority < other.priority and self.gpus >= other.gpus > 0
+        is_lower = self.site == other.site and self.priority < other.priority
+        return self.preemptible and is_lower and self.gpus >= other.gpus > 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,11 @@ class _Hold:
 
 @dataclass
 class Preemption:
-    """Decides again and again. What it remembers is bounded by the models that there are."""
+    """Decides again and again. What it remembers is bounded by the models that there are.
+
+    Models are looked at by where they are and how large their replicas are: with thousands that lack GPUs and thousands
+    that give way, not each is compared with each.
+    """
 
     _holds: dict[ObjectKey, _Hold] = field(default_factory=dict)
     _peace: dict[ObjectKey, float] = field(default_factory=dict)
@@ -108,16 +118,18 @@ class Preemption:
         for key in [key for key in self._holds if self._is_over(key, known, clock)]:
             del self._holds[key]
             self._peace[key] = clock + PEACE_SECONDS
-        starving = sorted(
-            (one for one in known.values() if one.lacking), key=lambda one: (-one.priority, one.share, one.key)
-        )
+        starving = sorted((one for one in known.values() if one.lacking), key=_turn)
+        yielding = [one for one in known.values() if one.preemptible] if starving else []
+        idle = _by_site(sorted((one for one in yielding if self._may_go(one)), key=_farewell))
         for one in starving:
-            self._make_room(one, known, clock)
+            self._make_room(one, idle.get(one.site, {}), clock)
         caps = {key: Cap(0, hold.by) for key, hold in self._holds.items()}
-        for one in known.values():
-            first = next((other for other in starving if one.yields_to(other)), None)
-            if first is not None and one.key not in caps and one.wanted > one.placed:
-                caps[one.key] = Cap(one.placed, first.key)
+        first = _by_site(starving)
+        for one in yielding:
+            if one.key not in caps and one.wanted > one.placed:
+                for_whom = [queue[0] for queue in first.get(one.site, {}).values() if one.yields_to(queue[0])]
+                if for_whom:
+                    caps[one.key] = Cap(one.placed, min(for_whom, key=_turn).key)
         return caps
 
     def _forget(self, known: Mapping[ObjectKey, Contender], clock: float) -> None:
@@ -140,19 +152,40 @@ class Preemption:
             self._holds[key] = hold = replace(hold, needed=other.wanted)
         return not one.yields_to(other) or other.wanted < (hold.needed or 0) or not other.wanted
 
-    def _make_room(self, one: Contender, known: Mapping[ObjectKey, Contender], clock: float) -> None:
+    def _make_room(self, one: Contender, idle: Mapping[int, deque[Contender]], clock: float) -> None:
         """Put idle models to zero until what they give back is enough, or there are no more of them."""
         lacking = one.lacking - sum(count for _, count in self._granted.get(one.key, ()))
         while lacking > 0:
-            found = [other for other in known.values() if self._may_go(other, one)]
+            found = [queue for queue in idle.values() if queue and queue[0].yields_to(one)]
             if not found:
                 return
-            gone = min(found, key=lambda other: (other.priority, -other.placed, other.key))
+            gone = min(found, key=lambda queue: _farewell(queue[0])).popleft()
             self._holds[gone.key] = _Hold(one.key, clock, one.wanted)
             self._granted.setdefault(one.key, []).append((clock, gone.placed))
             lacking -= gone.placed
 
-    def _may_go(self, one: Contender, other: Contender) -> bool:
+    def _may_go(self, one: Contender) -> bool:
         if one.key in self._holds or one.key in self._peace or one.has_work or not one.placed:
             return False
-        return one.yields_to(other) and one.idle_seconds is not None and one.idle_seconds >= IDLE_SECONDS
+        return one.idle_seconds is not None and one.idle_seconds >= IDLE_SECONDS
+
+
+def _turn(one: Contender) -> tuple[int, float, ObjectKey]:
+    """Who lacks GPUs is served in this order."""
+    return -one.priority, one.share, one.key
+
+
+def _farewell(one: Contender) -> tuple[int, int, ObjectKey]:
+    """Who is idle goes in this order."""
+    return one.priority, -one.placed, one.key
+
+
+def _by_site(models: Iterable[Contender]) -> dict[tuple[str, str], dict[int, deque[Contender]]]:
+    """Sort models by their nodes, and by the GPUs of a replica, in the order that they have.
+
+    Of those with as many GPUs the first one decides: where that has no higher priority, or no lower one, none has.
+    """
+    found: dict[tuple[str, str], dict[int, deque[Contender]]] = {}
+    for one in models:
+        found.setdefault(one.site, {}).setdefault(one.gpus, deque()).append(one)
+    return found

@@ -50,3 +50,36 @@ def test_a_rollout_pushes_nobody_out() -> None:
 def test_smaller_replicas_are_no_help() -> None:
     """Two GPUs of two nodes are not two of one."""
     assert _gone(Preemption(), 0.0, _model("a"), _model("b"), replace(BUSY, gpus=2)) == []
+
+
+class _Counted(Contender):
+    """One that counts how often it is compared with another one."""
+
+    compared = 0
+
+    def yields_to(self, other: Contender) -> bool:
+        """Compare, and count it."""
+        type(self).compared += 1
+        return super().yields_to(other)
+
+
+def test_not_each_is_compared_with_each() -> None:
+    """A round with a thousand models that lack GPUs, and a thousand that give way, is a look at each of them."""
+    many = [
+        _Counted(**vars(_model(f"{kind}-{number}", **fields)))
+        for number in range(1000)
+        for kind, fields in (
+            ("busy", {"priority": number % 7, "placed": 0, "starved": 1, "has_work": True, "idle_seconds": None}),
+            ("idle", {"priority": -(number % 5), "wanted": 3}),
+        )
+    ]
+    caps = Preemption().decide(many, 0.0)
+    assert len(caps) > 1000
+    assert _Counted.compared < 20_000
+
+
+def test_who_can_use_most_of_what_is_given_back_is_found_among_all_sizes() -> None:
+    """One that asks for more than a replica gives back does not stand in the way of the next one that can use it."""
+    large = replace(BUSY, key=ObjectKey("team", "large"), priority=9, gpus=8)
+    caps = Preemption().decide((_model("small"), large, BUSY), 0.0)
+    assert {key.name: cap.by.name for key, cap in caps.items()} == {"small": "busy"}
