@@ -124,8 +124,8 @@ class Scaler:
         return Decision(desired, reason, bounds[0], load, _limit(ceil(load), bounds, scheduled), self.idle_since)
 
     def idle_seconds(self, clock: float) -> float | None:
-        """Give for how long it was seen that nothing is asked; None where something is, or it is not known."""
-        if self._idle_from is None or self._known_since is None:
+        """Give for how long it was seen that nothing is asked; None where something is, or it is not known now."""
+        if self._idle_from is None or self._known_since is None or self._known_at != clock:
             return None
         return clock - max(self._idle_from, self._known_since)
 
@@ -197,7 +197,8 @@ class Scaler:
             self._known_at = now.clock
 
     def _is_idle(self, scaling: Scaling, now: Now) -> bool:
-        if self._idle_from is None or self._known_since is None:
+        # NB: replicas that do not say anything now may have been given something since they last did.
+        if self._idle_from is None or self._known_since is None or self._known_at != now.clock:
             return False
         seen = min(scaling.idle_for, max(scaling.down_seconds, LEAST_SEEN_SECONDS))
         return now.clock - self._idle_from >= scaling.idle_for and now.clock - self._known_since >= seen

@@ -100,6 +100,17 @@ def test_a_model_goes_to_zero_after_its_time_without_any_request() -> None:
     assert (found.desired, found.reason) == (0, Reason.IDLE)
 
 
+@pytest.mark.parametrize("said", [None, Demand(complete=False)])
+def test_nothing_goes_to_zero_at_a_moment_at_which_not_everybody_answers(said: Demand | None) -> None:
+    """The time may be over, but the gateway that does not answer may just have been given a request."""
+    world = World({"min": 0, "max": 2, "idleSeconds": 300})
+    world.tell(Demand(), times=300)
+    for _ in range(5):
+        assert world.tell(said).desired == 1
+        assert world.scaler.idle_seconds(world.seconds - 1.0) is None
+    assert world.tell(Demand()).desired == 0
+
+
 def test_a_model_with_a_minimum_never_goes_to_zero() -> None:
     """`min` is one unless it is said."""
     assert World({"max": 3, "idleSeconds": 121}, current=1).tell(Demand(), times=300).desired == 1
