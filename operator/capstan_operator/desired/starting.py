@@ -23,6 +23,9 @@ _WORDS: Final[Mapping[str, str]] = {
     "InsufficientGPU": "no GPU is free for a replica",
     "PodNotPrepared": "a node cannot prepare a replica",
     "PodsRefused": "the cluster takes no replica",
+    "ApplyRefused": "its replicas cannot be made",
+    "OperatorForbidden": "its replicas cannot be made",
+    "NameTaken": "its replicas cannot be made",
     "RolloutDeadlineExceeded": "no replica has become ready in the time that it has",
 }
 

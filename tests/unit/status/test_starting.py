@@ -13,7 +13,8 @@ from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.model import build_model
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.status.compute import compute_status
-from capstan_operator.status.types import Acknowledgement, AckState, StatusResult
+from capstan_operator.status.scaling import Scaled
+from capstan_operator.status.types import Acknowledgement, AckState, Problem, StatusResult
 from support.plainmodels import (
     NOW,
     SETTINGS,
@@ -129,6 +130,104 @@ def test_a_rollout_behind_its_deadline() -> None:
         "lastTransitionTime": "2026-05-04T11:59:59Z",
     }  # fmt: skip
     assert _reason(_result(model, make_pod("p", hash_of(model)), conditions=[late])) == "RolloutDeadlineExceeded"
+
+
+@pytest.mark.parametrize("reason", ["Unschedulable", "ImagePullFailed"])
+def test_one_bad_pod_does_not_end_the_waiting_for_another(reason: str) -> None:
+    """A replica of which nothing is known to be wrong may answer, however long the next one finds no node, or no
+    image: also one of the template before."""
+    model = make_model(resources={"gpus": 1}, **SCALED)
+    bad = unschedulable_pod("p", hash_of(model), NO_GPU)
+    if reason == "ImagePullFailed":
+        bad = waiting_pod("p", hash_of(model), **NO_IMAGE)
+    assert _reason(_result(model, _made(bad, 900), _made(make_pod("q", hash_of(model)), 400))) is None
+    assert _reason(_result(model, _made(bad, 900), _made(make_pod("q", "before"), 400))) is None
+    worse = _made(waiting_pod("q", hash_of(model), **NO_IMAGE), 400)
+    assert _reason(_result(model, _made(bad, 900), worse)) == "ImagePullFailed"
+
+
+def test_pods_that_are_there_do_not_wait_for_those_that_a_quota_refuses() -> None:
+    """Two of three replicas load: that the third one is refused is no reason to wait for none of them."""
+    model = make_model(**SCALED)
+    refused = {
+        "type": "ReplicaFailure", "status": "True", "lastTransitionTime": "2026-05-04T11:40:00Z",
+        "message": 'pods "x" is forbidden: exceeded quota: gpus',
+    }  # fmt: skip
+    assert _reason(_result(model, _made(make_pod("p", hash_of(model)), 400), conditions=[refused])) is None
+
+
+def test_each_kind_of_trouble_has_its_time() -> None:
+    """As long as nodes may be on their way to one of the pods, whatever keeps the others says nothing."""
+    model = make_model(resources={"gpus": 1}, **SCALED)
+    image = _made(waiting_pod("p", hash_of(model), **NO_IMAGE), 200)
+    gpu = _made(unschedulable_pod("q", hash_of(model), NO_GPU), 200)
+    result = _result(model, image, gpu)
+    assert (_reason(result), result.recheck_after) == (None, pytest.approx(100))
+
+
+@pytest.mark.parametrize(("began", "told"), [(5000, None), (200, "CrashLoop")])
+def test_an_engine_that_has_served_comes_back(began: int, told: str | None) -> None:
+    """Crashes of weeks ago make no loop: the run that ended last was one that had become ready."""
+    model = make_model(**SCALED)
+    at = (NOW - timedelta(seconds=began)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ended = {"lastState": {"terminated": {"exitCode": 1, "reason": "Error", "startedAt": at}}}
+    assert _reason(_result(model, _made(waiting_pod("p", hash_of(model), restarts=7, **ended), 400))) == told
+
+
+def test_a_deadline_of_another_template_is_not_this_one_s() -> None:
+    """The controller of Deployments has not seen the new template yet: what it says is of the one before."""
+    model = make_model(**SCALED)
+    late = {
+        "type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
+        "lastTransitionTime": "2026-05-04T11:59:59Z",
+    }  # fmt: skip
+    pod = make_pod("p", hash_of(model))
+    assert _reason(_result(model, pod, conditions=[late], observedGeneration=0)) is None
+
+
+REFUSED = Problem("ApplyRefused", "the API server refuses the Deployment: no")
+DEGRADED = {"type": "Degraded", "status": "True", "lastTransitionTime": "2026-05-04T11:50:00Z"}
+
+
+def _without_pods(model: Model, *problems: Problem, replicas: int | None, scaled: Scaled | None = None) -> StatusResult:
+    """Give the status of a model without any pod, and with a Deployment of so many replicas, if any."""
+    children = []
+    if replicas is not None:
+        children = [deployment_of(model)]
+        children[0]["spec"]["replicas"] = replicas
+    snapshot = replace(snapshot_of(model, *children), now=NOW)
+    verdict, desired = compile_gateway([model]).verdicts[model.key], build_model(model, snapshot, SETTINGS)
+    return compute_status(model, desired, snapshot, verdict, RUNS, NOW, problems=problems, scaled=scaled)
+
+
+def test_what_the_operator_cannot_do_ends_the_waiting_too() -> None:
+    """A Deployment that the API server refuses, also before there was any, makes no pod that could say so."""
+    model = make_model(**SCALED, status={"conditions": [DEGRADED]})
+    assert _reason(_without_pods(model, REFUSED, replicas=None)) == "ApplyRefused"
+    assert _reason(_without_pods(model, REFUSED, replicas=1)) == "ApplyRefused"
+    new = _without_pods(make_model(**SCALED), REFUSED, replicas=None)
+    assert (_reason(new), new.recheck_after) == (None, pytest.approx(120))
+
+
+def test_a_number_that_is_refused_keeps_nobody_waiting() -> None:
+    """A model at zero is wanted as soon as its scaler has said so; the time counts from then on."""
+    model = make_model(**SCALED, status={"conditions": [DEGRADED]})
+    woken = Scaled(known=True, desired=1, changed_at=NOW - timedelta(seconds=60))
+    assert _reason(_without_pods(model, REFUSED, replicas=0, scaled=woken)) is None
+    long_ago = replace(woken, changed_at=NOW - timedelta(seconds=120))
+    assert _reason(_without_pods(model, REFUSED, replicas=0, scaled=long_ago)) == "ApplyRefused"
+
+
+def test_what_does_not_keep_replicas_from_coming_ends_nothing() -> None:
+    """Nothing is wanted, or only a part of the model lacks something, or pods are there and say themselves how it
+    stands."""
+    model = make_model(**SCALED, status={"conditions": [DEGRADED]})
+    assert _reason(_without_pods(model, REFUSED, replicas=0)) is None
+    assert _reason(_without_pods(model, replace(REFUSED, partial=True), replicas=1)) is None
+    live = deployment_of(model)
+    snapshot = replace(snapshot_of(model, live, pods=(_made(make_pod("p", hash_of(model)), 400),)), now=NOW)
+    verdict, desired = compile_gateway([model]).verdicts[model.key], build_model(model, snapshot, SETTINGS)
+    assert _reason(compute_status(model, desired, snapshot, verdict, RUNS, NOW, problems=[REFUSED])) is None
 
 
 def test_it_is_told_once() -> None:
