@@ -41,12 +41,16 @@ class Traffic:
     Each client asks the same again and again, of an engine that answers the same each time, as the simulator does.
     """
 
-    def __init__(self, url: str, model: str, *, clients: int = 6, tokens: int = 24, key: str = "") -> None:
+    def __init__(
+        self, url: str, model: str, *, clients: int = 6, tokens: int = 24, key: str = "", keep: bool = True
+    ) -> None:
+        """`keep` False: no client keeps its connection."""
         self.report = Report()
         self._url = url
         self._model = model
         self._clients = clients
         self._tokens = tokens
+        self._keep = keep
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._said: dict[int, str] = {}
         self._stop = threading.Event()
@@ -82,7 +86,7 @@ class Traffic:
         await asyncio.gather(*(self._client(number) for number in range(self._clients)))
 
     async def _client(self, number: int) -> None:
-        connector = aiohttp.TCPConnector(force_close=number % 2 == 0)
+        connector = aiohttp.TCPConnector(force_close=number % 2 == 0 or not self._keep)
         timeout = aiohttp.ClientTimeout(total=120)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers) as session:
             streamed = number % 3 != 0
