@@ -51,10 +51,14 @@ class World:
         assert call.script in (scripts.TAKE, scripts.HAS)
         if call.script == scripts.HAS:
             return []
-        most, lowest = int(call.arguments[2]), int(call.arguments[3])
-        chosen = sorted(one for one in self.waiting if one <= lowest)[:most]
-        for one in chosen:
-            self.waiting.remove(one)
+        most, spare = int(call.arguments[2]), int(call.arguments[3])
+        chosen: list[PriorityClass] = []
+        for one in sorted(self.waiting):
+            if len(chosen) < (min(spare, most) if one == PriorityClass.BATCH else most):
+                chosen.append(one)
+                self.waiting.remove(one)
+        if not self.waiting:
+            self.bells = 0
         self.number += len(chosen)
         return [[f"{self.number}", 1, int(one), 60_000, 0, b"", b""] for one in chosen]
 
