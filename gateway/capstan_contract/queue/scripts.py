@@ -660,7 +660,8 @@ BEAT: Final = (
     + _EVEN_FULL
     + """
 local owner = ARGV[2]
-hear()
+-- Where nobody's silence says anything, all are there that were.
+local since = hear() and '(' .. whole(now) or '-inf'
 redis.call('ZADD', P .. 'alive', whole(now + ALIVE), owner)
 redis.call('PEXPIRE', P .. 'alive', KEPT)
 -- It has said nothing for a while, and what it waits for was passed by: that waits in front again.
@@ -676,9 +677,12 @@ for class = 0, CLASSES - 1 do
   if came then oldest = math.max(oldest, now - tonumber(came)) end
 end
 local room, workers = 0, 0
-for _, worker in ipairs(redis.call('ZRANGEBYSCORE', P .. 'workers', '(' .. whole(now), '+inf')) do
-  workers = workers + 1
-  room = room + number(redis.call('HGET', P .. 'room', worker), 0)
+for _, worker in ipairs(redis.call('ZRANGEBYSCORE', P .. 'workers', since, '+inf')) do
+  local more = redis.call('HGET', P .. 'room', worker)
+  if more then
+    workers = workers + 1
+    room = room + number(more, 0)
+  end
 end
 local running = 0
 for class = 0, CLASSES - 1 do
@@ -687,7 +691,7 @@ end
 local mean, bytes = measured()
 return {counts, bytes, oldest,
         whole(mean * 1000), running, room, workers,
-        redis.call('ZCOUNT', P .. 'alive', '(' .. whole(now), '+inf'), redis.call('DEL', P .. 'dropped:' .. owner),
+        redis.call('ZCOUNT', P .. 'alive', since, '+inf'), redis.call('DEL', P .. 'dropped:' .. owner),
         whole(now)}
 """
 )

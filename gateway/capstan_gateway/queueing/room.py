@@ -186,10 +186,11 @@ class Room:
         away_since = None if reader is None else reader.away_since
         away = away_since is not None and now - away_since > AWAY_SECONDS
         untaken = line.state is not None and line.state.workers == 0
+        unbegun = untaken and line.state is not None and line.state.running == 0
         if not (away or untaken):
             return
         for entry in line.entries.values():
-            if not (entry.call.repeatable or untaken):
+            if not (entry.call.repeatable or unbegun):
                 continue  # A worker may have it, for all that is known.
             if now - entry.began_at > AWAY_SECONDS and entry.waits and is_ready(entry, now):
                 entry.fail(SentDirectly())

@@ -7,6 +7,7 @@ import pytest
 import redis
 
 from capstan_contract.queue.calls import (
+    LEAVING,
     Bounds,
     Kind,
     Outcome,
@@ -551,8 +552,9 @@ def test_workers_and_room_are_counted(queue: HeldQueue) -> None:
     queue.run(queue.calls.renew("v", [], room=4))
     state = read_state(queue.run(queue.calls.beat("g")))
     assert (state.workers, state.room, state.gateways) == (2, 7, 1)
-    queue.now += 60_000
-    state = read_state(queue.run(queue.calls.beat("h")))
+    for _ in range(4):
+        queue.now += QUIET_MS
+        state = read_state(queue.run(queue.calls.beat("h")))
     assert (state.workers, state.room, state.gateways) == (0, 0, 1)
 
 
@@ -645,6 +647,24 @@ def test_nobody_is_gone_who_could_not_say_that_it_is_there(queue: HeldQueue) -> 
         queue.now += QUIET_MS
         queue.run(queue.calls.beat("g"))
     assert queue.take("w") == []
+
+
+def test_workers_and_gateways_are_counted_on_after_an_outage(queue: HeldQueue) -> None:
+    """After a Redis that was away for longer than anybody counts as there, those that were there count until everybody
+    has had the time to say so: a worker that has an entry is not none. One that had said that it ends does not."""
+    queue.run(queue.calls.beat("other"))
+    for name in ("w", "dead"):
+        queue.run(queue.calls.renew(name, [], room=2))
+    queue.run(queue.calls.renew("ends", [], room=LEAVING))
+    queue.now += 20_000
+    state = read_state(queue.run(queue.calls.beat("g")))
+    assert (state.workers, state.room, state.gateways) == (2, 4, 2)
+    for _ in range(4):
+        queue.now += QUIET_MS
+        queue.run(queue.calls.beat("g"))
+        queue.run(queue.calls.renew("w", [], room=1))
+    state = read_state(queue.run(queue.calls.beat("g")))
+    assert (state.workers, state.room, state.gateways) == (1, 1, 1)
 
 
 def test_a_clock_that_is_put_back_keeps_nobody_alive(queue: HeldQueue) -> None:
