@@ -115,6 +115,36 @@ async def test_a_connection_is_kept_where_none_is_counted(kind: EngineKind, conn
             assert len(opened) == before + 1
 
 
+async def test_no_connection_is_kept_where_the_engine_turns_out_to_tell_nothing() -> None:
+    """An engine whose metrics are switched off has its connections counted: from then on an idle one is none."""
+    opened = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = True
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                if head.startswith(b"POST"):
+                    opened.extend([writer] if first else [])
+                    first = False
+                    size = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                    await reader.readexactly(size)
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with HttpEngine(f"http://127.0.0.1:{port}", EngineKind.VLLM) as engine:
+            await read(engine, request("1"))
+            assert len(opened) == 1
+            await eventually(engine_is_idle(engine), what="the end of the idle connection")
+            for number in (2, 3):
+                await read(engine, request(str(number)))
+                assert len(opened) == number
+
+
 def engine_is_idle(engine: HttpEngine) -> Any:
     """Give a check that nothing is in flight."""
 

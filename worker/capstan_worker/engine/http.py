@@ -37,21 +37,22 @@ class HttpEngine:
         self._places = places
         self._timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=max(first_byte_seconds, idle_seconds))
         self._running: dict[str, aiohttp.ClientResponse] = {}
+        self._told = kind in GAUGES
+        """Whether the engine's metrics say how many requests it has. Where they do not connections are counted, and an
+        idle one of ours would count as in flight."""
         self._session: aiohttp.ClientSession | None = None
-        """For questions: whoever asks how many connections there are must have none."""
-        self._requests: aiohttp.ClientSession | None = None
+        """Keeps no connection."""
+        self._keeping: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "HttpEngine":
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
-        # Where connections are counted an idle one of ours would count as in flight.
-        kept = {"keepalive_timeout": KEPT_SECONDS} if self._kind in GAUGES else {"force_close": True}
-        self._requests = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, **kept))
+        self._keeping = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for session in (self._session, self._requests):
+        for session in (self._session, self._keeping):
             if session is not None:
                 await session.close()
 
@@ -68,8 +69,9 @@ class HttpEngine:
     async def generate(self, request: EngineRequest) -> EngineAnswer:
         """Send a request; the body comes as the engine sends it."""
         headers = {"content-type": "application/json", **dict(request.headers)}
+        session = self._keeping if self._told else self._session
         with _translated(self._url):
-            response = await _opened(self._requests).post(
+            response = await _opened(session).post(
                 self._at(request.path), data=request.body, headers=headers, timeout=self._timeout
             )
         self._running[request.id] = response
@@ -87,6 +89,7 @@ class HttpEngine:
         gauges = GAUGES.get(self._kind)
         if gauges is not None:
             counted = count_in_flight((await self.metrics()).decode(errors="replace"), gauges)
+            self._told = counted is not None
             if counted is not None:
                 return counted
         # NB: a thread, because the kernel takes its time when there are many connections.
