@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from capstan_contract.queue import scripts
-from capstan_contract.queue.calls import Call, Queue
+from capstan_contract.queue.calls import Call, Queue, Taken
 from capstan_contract.queue.names import queue_prefix
+from capstan_worker.errors import QueueAway
 from capstan_worker.queue.intake import SAFETY_SECONDS, Intake, Working
 from capstan_worker.queue.load import EngineMeter
 from support.queue_worker import ScriptedEngine
@@ -47,6 +48,47 @@ class _Link:
         """Do nothing."""
 
 
+class _Deaf(_Link):
+    """One whose connection is lost together with what it has heard."""
+
+    async def hear(self, key: str, seconds: float) -> bytes | None:
+        """Lose the bell of an entry that has come."""
+        await asyncio.sleep(1.0)
+        self.urgent += 1
+        raise QueueAway("away")
+
+
+def test_a_bell_that_was_lost_with_its_connection_is_answered() -> None:
+    """A worker whose Redis breaks off while it listens asks at once what has come, as the bell is nobody else's."""
+
+    async def run() -> list[float]:
+        started: list[Taken] = []
+
+        async def start(one: Taken) -> None:
+            started.append(one)
+
+        engine, link = ScriptedEngine(places=PLACES), _Deaf(0, 0)
+        intake = _intake(engine, link, start, running=lambda: len(started))
+        await intake.take_step()
+        with pytest.raises(QueueAway):
+            await intake.bell_step()
+        before = asyncio.get_running_loop().time()
+        await intake.take_step()
+        assert len(started) == 1
+        return [asyncio.get_running_loop().time() - before]
+
+    assert run_virtually(run()) == [0.0]
+
+
+def _intake(engine: ScriptedEngine, link: _Link, start: Any, *, running: Any) -> Intake:
+    """Make the intake of a worker."""
+    working = Working(
+        start=start, running=running, laden=lambda: False, hung=lambda: False, has=tuple, is_ready=lambda: None
+    )
+    meter, calls = EngineMeter(engine, places=PLACES), Queue(queue_prefix("default/chat"))
+    return Intake(engine, link, meter, calls, "w", working, spare_percent=25, rng=Random(7))  # noqa: S311
+
+
 def _asked_after_an_end(urgent: int, batch: int, *, others: int = 0) -> list[float]:
     """Let a worker take what there is room for, and an entry end a second later; give when it asked from then on."""
 
@@ -58,12 +100,7 @@ def _asked_after_an_end(urgent: int, batch: int, *, others: int = 0) -> list[flo
             running += 1
 
         engine, link = ScriptedEngine(places=PLACES, others=others), _Link(urgent, batch)
-        working = Working(
-            start=start, running=lambda: running, laden=lambda: False, hung=lambda: False, has=tuple,
-            is_ready=lambda: None,
-        )  # fmt: skip
-        meter, calls = EngineMeter(engine, places=PLACES), Queue(queue_prefix("default/chat"))
-        intake = Intake(engine, link, meter, calls, "w", working, spare_percent=25, rng=Random(7))  # noqa: S311
+        intake = _intake(engine, link, start, running=lambda: running)
 
         async def repeat(step: Any) -> None:
             while True:

@@ -14,7 +14,7 @@ from typing import Final
 from capstan_contract.queue.calls import Queue, Taken, read_ids, read_taken
 from capstan_contract.queue.names import bell_key
 from capstan_worker.engine.port import Engine
-from capstan_worker.errors import EngineError
+from capstan_worker.errors import EngineError, QueueAway
 from capstan_worker.queue.link import Link
 from capstan_worker.queue.load import Meter
 from capstan_worker.queue.pauses import Pause
@@ -141,7 +141,14 @@ class Intake:
     async def bell_step(self) -> None:
         """Hear the bell, while there is room."""
         await self._open.wait()
-        if await self._link.hear(self._bell, SAFETY_SECONDS) is not None:
+        try:
+            heard = await self._link.hear(self._bell, SAFETY_SECONDS) is not None
+        except QueueAway:
+            # It may have rung, and the reply was lost: nobody else hears that.
+            self._heard = True
+            self._wake.set()
+            raise
+        if heard:
             self._heard = True
             self._wake.set()
 
