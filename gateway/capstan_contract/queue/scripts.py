@@ -228,6 +228,14 @@ local function hear()
   end
   return now >= mercy
 end
+
+-- A gateway speaks that has said nothing for a while: what it waits for and was passed by waits in front again.
+local function let_wait(owner)
+  for _, id in ipairs(redis.call('SPOP', P .. 'silent:' .. owner, 1000)) do
+    local e = redis.call('HMGET', entry(id), 's', 'c', 'n')
+    if e[1] == 'w' then wait_again(id, e[2], e[3]) end
+  end
+end
 """
 
 _EVEN_FULL: Final = """
@@ -664,11 +672,7 @@ local owner = ARGV[2]
 local since = hear() and '(' .. whole(now) or '-inf'
 redis.call('ZADD', P .. 'alive', whole(now + ALIVE), owner)
 redis.call('PEXPIRE', P .. 'alive', KEPT)
--- It has said nothing for a while, and what it waits for was passed by: that waits in front again.
-for _, id in ipairs(redis.call('SPOP', P .. 'silent:' .. owner, 1000)) do
-  local e = redis.call('HMGET', entry(id), 's', 'c', 'n')
-  if e[1] == 'w' then wait_again(id, e[2], e[3]) end
-end
+let_wait(owner)
 local counts, oldest = {}, 0
 for class = 0, CLASSES - 1 do
   counts[class + 1] = redis.call('ZCARD', waits(class))
@@ -722,8 +726,12 @@ SWEEP: Final = (
     + _HEARD
     + _EVEN_FULL
     + f"""
-local done = 0
-if not hear() then return 0 end
+local done, judges = 0, hear()
+-- A gateway of a release before this one does not see to it by its beats.
+for _, owner in ipairs(redis.call('ZRANGEBYSCORE', P .. 'alive', '(' .. whole(now + ALIVE - {SILENT_MS}), '+inf')) do
+  let_wait(owner)
+end
+if not judges then return 0 end
 for class = 0, CLASSES - 1 do
   if redis.call('EXISTS', work(class)) == 1 then
     for _, one in ipairs(redis.call('XPENDING', work(class), GROUP, 'IDLE', {LEASE_MS}, '-', '+', 100)) do

@@ -20,6 +20,7 @@ from capstan_contract.queue.calls import (
     read_state,
 )
 from capstan_contract.queue.names import (
+    ALIVE_MS,
     BATCH_TURN_MS,
     LEASE_MS,
     MOST_GAP_MS,
@@ -753,6 +754,19 @@ def test_what_a_silent_gateway_has_put_in_again_waits_once(queue: HeldQueue) -> 
     queue.ask("e", body=b"another")
     assert read_state(queue.run(queue.calls.beat("g"))).data == len(b"another")
     assert [one.body for one in queue.take("w", 2)] == [b"another"]
+
+
+def test_what_a_gateway_of_before_waits_for_is_not_forgotten(queue: HeldQueue) -> None:
+    """What was passed by of a gateway whose release does not ask for it waits again as soon as somebody sweeps who sees
+    that the gateway is there, and not before."""
+    queue.ask("e", gateway="old")
+    queue.now += SILENT_MS
+    assert queue.take("w") == []
+    queue.run(queue.calls.sweep())
+    assert queue.take("w") == []
+    queue.client.zadd(f"{queue.calls.prefix}alive", {"old": queue.now + ALIVE_MS})
+    queue.run(queue.calls.sweep())
+    assert [one.id for one in queue.take("w")] == ["e"]
 
 
 def test_what_comes_when_nobody_waits_for_it_is_not_put_in(queue: HeldQueue) -> None:
