@@ -68,6 +68,8 @@ class QueueDispatcher:
         way = choose(
             wish.rules.dispatch, self._sight(call, wish, line, packing), apart=wish.apart, may_wait=wish.may_wait
         )
+        if way is Way.QUEUE:
+            call.full = NONE_EXCLUDED  # What is full now says nothing of when it may be sent directly after all.
         self._metrics.queue_dispatched.at(wish.name, way.value).value += 1
         if packing is None or (way is Way.DIRECT and self._room.reachable):
             return await self._direct.dispatch(call)

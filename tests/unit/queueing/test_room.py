@@ -1,0 +1,114 @@
+"""What becomes of calls and entries by what a gateway knows of a queue, without a Redis."""
+
+import asyncio
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from capstan_contract.config import ModelQueue
+from capstan_contract.queue.calls import State
+from capstan_contract.queue.names import PriorityClass
+from capstan_contract.queue.wire import Packing
+from capstan_gateway.life.threads import Threads
+from capstan_gateway.queueing.dispatcher import QueueDispatcher
+from capstan_gateway.queueing.entry import Entry, SentDirectly
+from capstan_gateway.queueing.line import Line
+from capstan_gateway.queueing.reader import AWAY_SECONDS
+from capstan_gateway.queueing.room import Room
+from capstan_gateway.routing.budget import RetryBudget
+from capstan_gateway.routing.endpoints import EndpointSet
+from capstan_gateway.routing.port import Call, Queueing
+from capstan_gateway.routing.registry import EndpointRegistry
+from capstan_gateway.settings import Settings
+from capstan_gateway.stores.port import StoreDown
+from capstan_gateway.telemetry.metrics import Metrics
+from capstan_gateway.upstream.port import Endpoint
+
+NOBODY = State((0, 0, 0, 0), 0, 0, 0, running=0, room=0, workers=0, gateways=1)
+
+
+class Away:
+    """A Redis that answers nothing."""
+
+    connected = False
+    failure = None
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    async def call(self, key: str, command: bytes) -> Any:
+        """Refuse."""
+        raise StoreDown("it is away")
+
+    async def aclose(self) -> None:
+        """Do nothing."""
+
+
+def a_room(monkeypatch: pytest.MonkeyPatch) -> Room:
+    """Give the queues of a gateway whose Redis is away."""
+    monkeypatch.setattr(Room, "_make_links", lambda *_: Away())
+    settings = Settings(redis_url="redis://127.0.0.1:6379")
+    return Room(settings, metrics=Metrics(), rng=Random(7), secret_of=lambda _: None)  # noqa: S311
+
+
+def a_call(endpoints: int, *, repeatable: bool = True) -> Call:
+    """Give a request to a model with so many endpoints."""
+    made = [Endpoint(id=f"e{number}", host=f"10.0.0.{number}", port=80) for number in range(endpoints)]
+    queueing = Queueing(
+        model="t/chat", rules=ModelQueue(places=1), name="chat", request_id="one", tenant="t",
+        priority=PriorityClass.DEFAULT, weight=1.0, tokens=lambda: 1, apart=False, may_wait=True,
+    )  # fmt: skip
+    call = Call(EndpointSet(EndpointRegistry(), made), b"/chat/completions", 1e9, repeatable=repeatable)
+    return replace(call, queueing=queueing)
+
+
+def waiting_entry(line: Line, call: Call) -> Entry:
+    """Put an entry in that has waited for long enough to be sent directly."""
+    assert call.queueing is not None
+    entry = Entry("e", call, call.queueing, Packing(), Threads("test"))
+    entry.began_at = asyncio.get_running_loop().time() - AWAY_SECONDS - 1.0
+    entry.accepted = True
+    line.entries[entry.id] = entry
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("repeatable", "running", "sent"), [(True, 1, True), (True, 0, True), (False, 0, True), (False, 1, False)]
+)
+async def test_what_a_worker_may_have_had_is_not_sent_directly(
+    monkeypatch: pytest.MonkeyPatch, repeatable: bool, running: int, sent: bool
+) -> None:
+    """Where no worker takes, who has waited is sent to an endpoint; but not what must not be sent twice, as long as
+    something was taken and has not come to its end: that may be it."""
+    room = a_room(monkeypatch)
+    line = room.line("t/chat", "chat")
+    entry = waiting_entry(line, a_call(1, repeatable=repeatable))
+    line.state, line.state_at = NOBODY._replace(running=running), asyncio.get_running_loop().time()
+    await room.look()
+    assert entry.over is sent
+    if sent:
+        with pytest.raises(SentDirectly):
+            await entry.head()
+
+
+async def test_what_was_full_when_a_request_was_queued_is_asked_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that was put into the queue while an endpoint was full may be sent to it when Redis has gone away."""
+    room, call, seen = a_room(monkeypatch), a_call(2), []
+    call.endpoints.states[0].in_flight = 1
+    line = room.line("t/chat", "chat")
+    line.state = NOBODY._replace(waiting=(0, 1, 0, 0), workers=1)
+
+    class Direct:
+        async def dispatch(self, asked: Call) -> Any:
+            seen.append(asked.full)
+            return "answer"
+
+    dispatcher = QueueDispatcher(Direct(), room, budget=RetryBudget(), metrics=Metrics())  # type: ignore[arg-type]
+    answer: Any = await dispatcher.dispatch(call)
+    await room.aclose()
+    assert (answer, seen) == ("answer", [frozenset()])
+    line.state = NOBODY._replace(workers=1)
+    await dispatcher.dispatch(call)
+    assert seen[1] == {call.endpoints.states[0]}
