@@ -5,14 +5,14 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from capstan_gateway.batches import order, runner, work
 from capstan_gateway.batches.names import Names
 from capstan_gateway.batches.runner import MOST_HELD
-from capstan_gateway.batches.work import MOST_TAKEN
+from capstan_gateway.batches.work import MOST_TAKEN, Work
 from capstan_gateway.identity.principal import EVERYBODY
 from fakes.openai_upstream import FakeUpstream
 from support.batches import Engine, begun, ended, gateway_on, line, results
@@ -46,6 +46,31 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own."""
     with redis_server(tmp_path) as running:
         yield running
+
+
+class Seen(Work):
+    """Work on a batch that can be looked at."""
+
+    all: ClassVar[list["Seen"]] = []
+    looks = 0
+    """How often it was seen whether what is being asked may go on."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.all.append(self)
+
+    @property
+    def _grace(self) -> float:
+        self.looks += 1
+        return super()._grace
+
+
+@pytest.fixture
+def works(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
+    """All work on batches that a test's gateways do."""
+    monkeypatch.setattr(runner, "Work", Seen)
+    monkeypatch.setattr(Seen, "all", [])
+    return Seen.all
 
 
 async def test_lines_wait_behind_all_others(tmp_path: Path, server: RedisServer, upstream: FakeUpstream) -> None:
@@ -96,7 +121,7 @@ async def test_only_spare_room_is_taken(
 
 
 async def test_a_gateway_that_ends_hands_on(
-    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine, works: list[Seen]
 ) -> None:
     """A gateway that drains brings to an end what it asks and hands on the rest: no line is asked twice."""
     folders = tmp_path / "one", tmp_path / "two"
@@ -115,7 +140,7 @@ async def test_a_gateway_that_ends_hands_on(
         assert first.metric("gateway_batches_running") == 1
         second.gateway.requests.draining = False
         first.gateway.drain()
-        await asyncio.sleep(1.5)  # So that it has noticed: it looks once a second.
+        await eventually(lambda: works[0].is_stopping, what="the first to notice")
         engine.gate.set()
         over = await ended(client, batch.id)
         assert over.status == "completed"
@@ -125,7 +150,12 @@ async def test_a_gateway_that_ends_hands_on(
 
 
 async def test_a_tenant_with_many_batches_leaves_room_for_another(
-    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    server: RedisServer,
+    upstream: FakeUpstream,
+    engine: Engine,
+    works: list[Seen],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where one tenant's batches have all places of a gateway, another tenant's gets one of them; what is being asked
     of the one that leaves it comes to its end all the same, however long that takes."""
@@ -139,7 +169,7 @@ async def test_a_tenant_with_many_batches_leaves_room_for_another(
             await eventually(lambda: len(engine.asked) == MOST_HELD, what="all places taken")
             batch = await begun(two, line(99, "of the other one"))
             await eventually(lambda: "of the other one" in engine.asked, what="the other tenant's turn")
-            await asyncio.sleep(1.5)  # So that who looks once a second has looked.
+            await eventually(lambda: any(one.looks > 2 for one in works), what="a look at what goes on")
             engine.gate.set()
             assert (await ended(two, batch.id)).status == "completed"
             for each in batches:
