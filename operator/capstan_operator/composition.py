@@ -14,6 +14,7 @@ from typing import Final, Literal
 from capstan_operator.api.kinds import POLICY_KINDS
 from capstan_operator.autoscaling.autoscaler import Autoscaler
 from capstan_operator.autoscaling.demand import DemandWatch
+from capstan_operator.autoscaling.hpas import HpaWatch
 from capstan_operator.backoff import Backoff
 from capstan_operator.desired.api_keys import Complaint, KeySecret
 from capstan_operator.failures import report
@@ -203,7 +204,9 @@ class Runtime:
             record=self.events.record,
             standing=lambda: self.registration.standing,
             keda=lambda: self.keda_presence.standing,
+            hpas=lambda key: self.hpas.of(key),
         )
+        self.hpas = HpaWatch(kube, namespaces=watched, models=lambda: self.autoscaler.models)
         self.reconciler = ModelReconciler(
             kube,
             loader,
@@ -332,6 +335,7 @@ class Runtime:
             "adopter": self.adopter.run(),
             "registration of the metrics API": self.registration.run(),
             "presence of KEDA": self.keda_presence.run(),
+            "autoscalers": self.hpas.run(),
             "resync": self.resync.run(),
             "release check": self.releases.run(),
             "watches": self.supervisor.run(),

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from capstan_contract.names import API_VERSION
 from capstan_operator.api.kinds import LLM_MODELS, Model
 from capstan_operator.api.scaling import Scaling, ScalingStrategy
+from capstan_operator.autoscaling.hpas import NOTHING_SEEN, HpaSight
 from capstan_operator.autoscaling.standing import NO_EXTERNAL_SCALER, NO_METRICS_API, Standing
 from capstan_operator.desired.autoscaler import NOTHING_SAID, ScalerEndpoint, ScalerSays, Use
 from capstan_operator.desired.placement import place_of
@@ -27,7 +28,7 @@ from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.scaling.decision import MISSED_SECONDS, Decision, Limit, Now, Reason, Scaler
 from capstan_operator.scaling.demand import Demand
 from capstan_operator.scaling.preemption import STARVED_SECONDS, Cap, Contender, Preemption
-from capstan_operator.status.scaling import Scaled, moment_in
+from capstan_operator.status.scaling import PREEMPTED, Scaled, moment_in, moment_of_failure
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,10 @@ class _Entry:
     decision: Decision | None = None
     most: int | None = None
     """Most replicas, while it gives way to another model."""
+    keeps_placed: bool = False
+    """Whether these are those that nodes have taken, and no fewer."""
+    denied_since: datetime | None = None
+    """Since when something is asked of it that it may have no replica for, because it gives way."""
     known_at: float | None = None
     """When what is asked of it was known last, or when it was first looked at."""
     use: Use = Use.HOLD
@@ -98,6 +103,7 @@ class Autoscaler:
         record: Record,
         standing: Callable[[], Standing] = lambda: NO_METRICS_API,
         keda: Callable[[], Standing] = lambda: NO_EXTERNAL_SCALER,
+        hpas: Callable[[ObjectKey], HpaSight] = lambda _: NOTHING_SEEN,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = lambda: asyncio.get_running_loop().time(),
     ) -> None:
@@ -106,6 +112,7 @@ class Autoscaler:
         self._record = record
         self._standing = standing
         self._keda = keda
+        self._hpas = hpas
         self._now = now
         self._clock = clock
         self._entries: dict[ObjectKey, _Entry] = {}
@@ -124,6 +131,11 @@ class Autoscaler:
     def wants_keda(self) -> bool:
         """Whether any model is to be scaled by KEDA."""
         return any(entry.scaling.follows is ScalingStrategy.KEDA for entry in self._entries.values())
+
+    @property
+    def models(self) -> frozenset[ObjectKey]:
+        """Which models are scaled here."""
+        return frozenset(self._entries)
 
     @property
     def with_scaled_objects(self) -> frozenset[ObjectKey]:
@@ -149,10 +161,25 @@ class Autoscaler:
         entry = self._entries.get(model.key)
         if entry is None or entry.subject.uid != model.uid:
             entry = self._entries[model.key] = self._begin(model, scaling, current, ready)
-        entry.gpus = _gpus_of(model, deployment, pods)
+        resource = model.spec.resources.gpuResource if model.spec else ""
+        entry.gpus = _gpus_of(resource, deployment, pods)
         entry.may_have_hpa, entry.scaled_object = may_have_hpa, scaled_object
         entry.scaling, entry.current, entry.ready = scaling, current, ready
         if entry.announced == current:
+            self._announce(entry)
+
+    def look(self, model: Model, deployment: Manifest | None, *, pods: Iterable[Manifest] = ()) -> None:
+        """Take up how a model stands whose spec cannot be used: it is scaled by what was said before; in a new process
+        by what the spec says of it, where that can be read at all."""
+        entry = self._entries.get(model.key)
+        if deployment is None or entry is None or entry.subject.uid != model.uid:
+            if model.spec is not None:
+                self.tell(model, deployment, pods=pods)
+            return
+        entry.gpus = _gpus_of(entry.gpus.resource, deployment, pods)
+        entry.current = int(deployment["spec"].get("replicas", 1))
+        entry.ready = int((deployment.get("status") or {}).get("readyReplicas") or 0)
+        if entry.announced == entry.current:
             self._announce(entry)
 
     def forget(self, key: ObjectKey) -> None:
@@ -170,7 +197,9 @@ class Autoscaler:
         if entry is None or entry.decision is None:
             return NOTHING_SAID
         least = entry.decision.least
-        return ScalerSays(_written_here(entry), entry.use, least, entry.most, entry.keda, entry.endpoint)
+        return ScalerSays(
+            _written_here(entry), entry.use, least, entry.most, entry.keeps_placed, entry.keda, entry.endpoint
+        )
 
     def scaled(self, key: ObjectKey) -> Scaled | None:
         """Give what the status is to say."""
@@ -199,8 +228,9 @@ class Autoscaler:
         if slash and not current and scaling.gives_way:
             self._preemption.adopt(model.key, ObjectKey(by, name), self._clock())
         subject = Subject(API_VERSION, LLM_MODELS.kind, model.key.namespace, model.key.name, model.uid)
+        denied = moment_of_failure(model.status, PREEMPTED) if slash and not current else None
         keda = Use.HOLD if scaling.follows is ScalingStrategy.KEDA else Use.NONE
-        return _Entry(subject, scaling, current, ready, Scaler(idle_since), True, told, keda=keda)
+        return _Entry(subject, scaling, current, ready, Scaler(idle_since), True, told, keda=keda, denied_since=denied)
 
     def _decide(self, key: ObjectKey, entry: _Entry) -> tuple[Decision, Demand | None]:
         """Decide for one model as if it were alone."""
@@ -217,7 +247,7 @@ class Autoscaler:
         caps = self._preemption.decide(contenders, clock)
         for key, cap in caps.items():
             begins = self._entries[key].told.preempted_by != str(cap.by)
-            if begins and not cap.most and self._entries[key].current and cap.by in self._entries:
+            if begins and not cap.keeps_placed and self._entries[key].current and cap.by in self._entries:
                 note = f"the LLMModel '{key}' goes to zero: it is idle, and of a lower priority"
                 self._record(self._entries[cap.by].subject, "Normal", "Preempting", note)
         return caps
@@ -228,7 +258,8 @@ class Autoscaler:
         before, known, was = entry.decision, entry.told.known, _said(entry)
         cap = None if _may_be_kedas(entry) else cap
         entry.decision = found = _capped(entry, found, cap, now)
-        entry.most = None if cap is None else cap.most
+        entry.most, entry.keeps_placed = (None, False) if cap is None else (cap.most, cap.keeps_placed)
+        entry.denied_since = _denied_since(entry, cap, demand, now, clock)
         entry.use, without = self._use(entry)
         entry.keda, entry.endpoint, without_keda = self._use_of_keda(entry)
         entry.known_at = clock if demand is not None or entry.known_at is None else entry.known_at
@@ -247,6 +278,9 @@ class Autoscaler:
             by_keda=entry.keda is not Use.NONE,
             scaled_object=entry.scaled_object,
             preempted_by="" if cap is None else str(cap.by),
+            denied_since=entry.denied_since,
+            rivals=self._hpas(key).rivals,
+            hpa_problem=self._hpas(key).problem if entry.use is Use.APPLY else "",
         )
         written = _written_here(entry)
         if written not in (None, entry.current) and (before is None or before.desired != found.desired):
@@ -285,12 +319,12 @@ class Autoscaler:
 
     def _settled_limit(self, entry: _Entry, clock: float, found: Decision) -> Limit | None:
         """Give the limit to tell of: another one than before only when it has lasted for a while."""
-        if found.limited_by is entry.told.limited_by or found.reason is Reason.UNKNOWN:
-            entry.differs_since = None
-            return entry.told.limited_by
         if Limit.PREEMPTED in (found.limited_by, entry.told.limited_by):
             entry.differs_since = None
             return found.limited_by  # It does not waver, and people ask at once where their replicas are.
+        if found.limited_by is entry.told.limited_by or found.reason is Reason.UNKNOWN:
+            entry.differs_since = None
+            return entry.told.limited_by
         entry.differs_since = clock if entry.differs_since is None else entry.differs_since
         return found.limited_by if clock - entry.differs_since >= NEWS_SECONDS else entry.told.limited_by
 
@@ -301,10 +335,7 @@ class Autoscaler:
         self._record(entry.subject, "Normal", "Scaled", f"{entry.current} {what}{why}")
 
 
-def _gpus_of(model: Model, deployment: Manifest, pods: Iterable[Manifest]) -> _Gpus:
-    if model.spec is None:
-        return _Gpus()
-    resource = model.spec.resources.gpuResource
+def _gpus_of(resource: str, deployment: Manifest, pods: Iterable[Manifest]) -> _Gpus:
     template = (deployment["spec"].get("template") or {}).get("spec") or {}
     placed, starved = find_starved(pods, resource)
     place = place_of(template, gpu_resource=resource)
@@ -323,9 +354,24 @@ def _contender(key: ObjectKey, entry: _Entry, found: Decision, now: datetime, cl
         wanted=_asked(entry, found),
         placed=gpus.placed,
         starved=_starved(entry, now),
-        has_work=entry.worked_at is not None and clock - entry.worked_at <= WORK_SECONDS,
+        has_work=_has_work(entry, clock),
         idle_seconds=entry.scaler.idle_seconds(clock),
     )
+
+
+def _has_work(entry: _Entry, clock: float) -> bool:
+    return entry.worked_at is not None and clock - entry.worked_at <= WORK_SECONDS
+
+
+def _denied_since(
+    entry: _Entry, cap: Cap | None, demand: Demand | None, now: datetime, clock: float
+) -> datetime | None:
+    """Give since when a model may have no replica at all although something is asked of it; what is not known ends
+    nothing."""
+    is_asked = _has_work(entry, clock) or (demand is None and entry.denied_since is not None)
+    if cap is None or cap.most or not is_asked:
+        return None
+    return entry.denied_since or now
 
 
 def _asked(entry: _Entry, found: Decision) -> int:

@@ -49,6 +49,8 @@ class ScalerSays:
     """Fewest replicas for the HPA, or for KEDA, at present."""
     most: int | None = None
     """Most replicas for the HPA, while the model gives way to another one; None: `max`."""
+    keeps_placed: bool = False
+    """Whether replicas that nodes have taken stay, however few were said: only further ones give way."""
     keda: Use = Use.NONE
     endpoint: ScalerEndpoint | None = None
     """What KEDA is to ask; None: nothing that could answer is known."""

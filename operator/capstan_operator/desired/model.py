@@ -1,7 +1,7 @@
 """Everything that one LLMModel should own."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from capstan_contract.names import API_VERSION, STABLE, TRACK_LABEL
@@ -25,7 +25,13 @@ from capstan_operator.desired.objects import (
 )
 from capstan_operator.desired.pod import build_template
 from capstan_operator.desired.pods import find_child, is_active, template_hash
-from capstan_operator.desired.replicas import Replicas, decide_replicas, scaling_in_force, wanted_replicas
+from capstan_operator.desired.replicas import (
+    Replicas,
+    decide_replicas,
+    is_scaled,
+    scaling_in_force,
+    wanted_replicas,
+)
 from capstan_operator.desired.revisions import plan_revisions
 from capstan_operator.desired.rollout import Policy, decide_rollout, rollout_annotations
 from capstan_operator.desired.scaled_object import build_scaled_object, is_of_keda
@@ -65,7 +71,8 @@ def build_model(
     faults = find_faults(model)
     spec = model.spec
     if faults or spec is None or model.deleting:
-        return DesiredModel(key=model.key, wanted=_of_present(model, snapshot, Action.HOLD), faults=faults)
+        held = _of_present(model, snapshot, Action.HOLD)
+        return DesiredModel(key=model.key, wanted=held, faults=faults, replicas=_held_number(model, snapshot, scaler))
     if not spec.has_engine:
         return DesiredModel(key=model.key, wanted=_of_present(model, snapshot, Action.PRUNE))
     live = live_deployment(model.key, snapshot)
@@ -79,6 +86,7 @@ def build_model(
         gradually=settings.adopt_template_changes == GRADUALLY,
     )
     work = _Workload(model, spec, in_force, live)
+    scaler = _with_placed(scaler, live, snapshot.pods.get(model.key, ()))
     replicas = decide_replicas(spec, live, scaler.replicas)
     rollout = _decide_rollout(work, snapshot, settings, scaler.replicas)
     selector = _serving_selector(work, snapshot)
@@ -116,6 +124,30 @@ def is_template_changing(
 def live_deployment(key: ObjectKey, snapshot: Snapshot) -> Manifest | None:
     """Give the Deployment that a model has now."""
     return find_child(snapshot.children.get(key, ()), "Deployment", workload_name(key.name))
+
+
+def _held_number(model: Model, snapshot: Snapshot, scaler: ScalerSays) -> int | None:
+    """Give the number of a model whose spec cannot be used: what serves is scaled as before, so that an edit that was
+    refused neither keeps it at zero nor keeps it from going there."""
+    live = live_deployment(model.key, snapshot)
+    if live is None or model.deleting or not is_scaled(live):
+        return None
+    decided = _with_placed(scaler, live, snapshot.pods.get(model.key, ())).replicas
+    return decided if decided != int(live["spec"].get("replicas", 1)) else None
+
+
+def _with_placed(scaler: ScalerSays, live: Manifest | None, pods: Iterable[Manifest]) -> ScalerSays:
+    """Give what the scaler says by what is so now: it may have been said before a node took one more replica, and what
+    a node has taken may serve."""
+    if not scaler.keeps_placed or live is None:
+        return scaler
+    placed = sum(bool((pod.get("spec") or {}).get("nodeName")) for pod in pods if is_active(pod))
+    least = min(placed, int(live["spec"].get("replicas", 1)))
+    return replace(
+        scaler,
+        replicas=None if scaler.replicas is None else max(scaler.replicas, least),
+        most=None if scaler.most is None else max(scaler.most, least),
+    )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "CrashLoop": "its engine ends again each time that it is started",
     "Unschedulable": "no node takes a replica",
     "InsufficientGPU": "no GPU is free for a replica",
+    "Preempted": "the GPUs for a replica are needed for others",
     "PodNotPrepared": "a node cannot prepare a replica",
     "PodsRefused": "the cluster takes no replica",
     "ApplyRefused": "its replicas cannot be made",

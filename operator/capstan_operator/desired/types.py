@@ -90,6 +90,7 @@ class DesiredModel:
     """With `scaling`: what to apply as the Deployment's `spec.replicas` under SCALE_MANAGER, before the objects when
     the Deployment exists (otherwise it would fall back to 1 for a moment), else after them. None: nothing to apply,
     because the number is as it should be, or because there is no `scaling` and the Deployment in `objects` says it.
+    With `faults`: what to apply to the Deployment that is held.
     """
     selector: str = ""
     """Of the pods that serve; "" when nothing could be built."""

@@ -187,8 +187,10 @@ class ModelReconciler:
         own, written, desired = await self._write_children(model, own, namesakes)
         desired = self._without_refused(model, own, written, desired)
         self._adopter.report(key, rollout_state(model, desired, own))
-        if not desired.faults:
-            live, pods = live_deployment(key, own), own.pods[key]
+        live, pods = live_deployment(key, own), own.pods[key]
+        if desired.faults:
+            self._autoscaler.look(model, live, pods=pods)
+        else:
             # NB: one that was deleted here is there until KEDA has let go of it; the next look says so.
             scaled_object = _scaled_object_of(model, own) or before
             self._autoscaler.tell(

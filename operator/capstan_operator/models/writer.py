@@ -11,7 +11,7 @@ from capstan_contract.names import APPLIED_HASH_ANNOTATION
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.diff import needs_apply
 from capstan_operator.desired.replicas import FROM_MODEL, REPLICAS_ANNOTATION
-from capstan_operator.desired.types import Action, DesiredModel
+from capstan_operator.desired.types import Action, DesiredModel, Wanted
 from capstan_operator.failures import sort_failure
 from capstan_operator.kube.errors import Conflict, Forbidden, Invalid
 from capstan_operator.kube.port import KubePort
@@ -85,7 +85,19 @@ class ChildWriter:
                 written.problems.append(problem)
                 log.warning("object was refused", extra={"model": str(model.key), "error": str(error)[:MOST_MESSAGE]})
         await self._prune(model, [child for child in pruned if child["kind"] not in _SCALING], written)
+        if desired.faults and desired.replicas is not None:
+            await self._scale_held(model, desired.wanted, desired.replicas, written)
         return written
+
+    async def _scale_held(self, model: Model, held: Iterable[Wanted], replicas: int, written: Written) -> None:
+        """Set the number of a Deployment of which nothing else is written, because the spec cannot be used."""
+        for manifest in [one.manifest for one in held if one.manifest["kind"] == DEPLOYMENTS.kind]:
+            if not is_owned(manifest, model.uid):
+                continue
+            try:
+                await self._scale(manifest, replicas, written)
+            except (Invalid, Forbidden) as error:
+                written.problems.append(_refused(error))
 
     async def _apply(self, model: Model, desired: DesiredModel, manifest: Manifest, written: Written) -> None:
         identity = identity_of(manifest)

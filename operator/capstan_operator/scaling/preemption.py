@@ -81,6 +81,8 @@ class Cap:
     most: int
     by: ObjectKey
     """For whom."""
+    keeps_placed: bool = False
+    """Whether these are those that nodes have taken. One more that a node takes meanwhile stays."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Preemption:
             if one.key not in caps and one.wanted > one.placed:
                 for_whom = [queue[0] for queue in first.get(one.site, {}).values() if one.yields_to(queue[0])]
                 if for_whom:
-                    caps[one.key] = Cap(one.placed, min(for_whom, key=_turn).key)
+                    caps[one.key] = Cap(one.placed, min(for_whom, key=_turn).key, keeps_placed=True)
         return caps
 
     def _forget(self, known: Mapping[ObjectKey, Contender], clock: float) -> None:

@@ -70,9 +70,7 @@ def compute_status(
     findings |= scaling_findings(model, scaled, facts.deployment)
     present = conditions_by_type(model.status)
     conditions = merge_conditions(present, findings, generation=model.generation, now=now)
-    start = judge_start(
-        facts, now, desired=scaled.desired if scaled else None, decided_at=scaled.changed_at if scaled else None
-    )
+    start = judge_start(facts, now, scaled)
     status = {**_plain_fields(facts, settings, scaled), **_start_fields(start), "conditions": conditions}
     return StatusResult(
         status=status,

@@ -62,6 +62,12 @@ class Scaled:
     by_hpa: bool = False
     preempted_by: str = ""
     """`namespace/name` of the LLMModel that it is at zero for, or waits for."""
+    denied_since: datetime | None = None
+    """Since when it has requests and may have no replica, because it gives way."""
+    rivals: tuple[str, ...] = ()
+    """HPAs of others that write the number of the same model."""
+    hpa_problem: str = ""
+    """Why the HPA of ours does not work, in its words."""
     without_keda: str = ""
     """Why KEDA does not scale it although it should."""
     by_keda: bool = False
@@ -107,7 +113,22 @@ def moment_in(status: Mapping[str, Any], field: str) -> datetime | None:
     return found if found.tzinfo else None
 
 
+def moment_of_failure(status: Mapping[str, Any], reason: str) -> datetime | None:
+    """Give since when `status.startFailure` says that no replica comes up for this reason; None where it does not."""
+    said = status.get("startFailure")
+    if not isinstance(said, Mapping) or said.get("reason") != reason:
+        return None
+    return moment_in({"scaling": said}, "since")
+
+
 def _active(scaled: Scaled | None) -> Finding:
+    if scaled is not None and scaled.rivals:
+        names = ", ".join(f"'{name}'" for name in scaled.rivals)
+        says = (
+            f"the number of replicas has another owner beside `spec.scaling`, and both write it: the"
+            f" HorizontalPodAutoscaler {names}. Remove it, or say `strategy: External`"
+        )
+        return Finding("False", "AnotherAutoscaler", says)
     if scaled is None or scaled.known is None:
         return Finding("Unknown", "DemandUnknown", "the gateway was not asked yet what is asked of the model")
     if not scaled.known:
@@ -129,6 +150,8 @@ def _active(scaled: Scaled | None) -> Finding:
     if scaled.without_keda:
         says = f"KEDA does not scale the model, because {scaled.without_keda}; the operator scales the model itself"
         return Finding("True", "WithoutKEDA", says)
+    if scaled.hpa_problem:
+        return Finding("False", "HPANotWorking", f"the HorizontalPodAutoscaler does not work: {scaled.hpa_problem}")
     by = "a HorizontalPodAutoscaler" if scaled.by_hpa else "the operator"
     return Finding("True", "DemandKnown", f"replicas follow what is asked of the model, by {by}")
 

@@ -16,10 +16,12 @@ from capstan_operator.resources.resource import Manifest
 from capstan_operator.status.conditions import conditions_by_type
 from capstan_operator.status.facts import Facts
 from capstan_operator.status.pod_problems import PATIENCE_SECONDS, find_pod_problem
+from capstan_operator.status.scaling import PREEMPTED, Scaled
 from capstan_operator.status.types import Problem
 
 DEADLINE: Final = "RolloutDeadlineExceeded"
-_UNPLACED: Final = frozenset({"Unschedulable", "InsufficientGPU"})
+_GIVES_WAY: Final = Problem(PREEMPTED, "a model of a higher priority has work and lacks GPUs")
+_UNPLACED: Final = frozenset({"Unschedulable", "InsufficientGPU", PREEMPTED})
 _ACCIDENTS: Final = frozenset({"CrashLoop", "OutOfMemory"})
 """What may have happened once; that it goes on is what calls a person."""
 
@@ -33,16 +35,16 @@ class Start(NamedTuple):
     """Seconds until the same pods would be judged otherwise."""
 
 
-def judge_start(
-    facts: Facts, now: datetime, *, desired: int | None = None, decided_at: datetime | None = None
-) -> Start:
-    """Say whether no replica of a model comes up although some are wanted: `desired` where a scaler has decided that,
-    at `decided_at`, also where it could not be written."""
+def judge_start(facts: Facts, now: datetime, scaled: Scaled | None = None) -> Start:
+    """Say whether no replica of a model comes up although some are wanted: also where that could not be written, or
+    where the model may have none because it gives way to another one."""
     if facts.podless or facts.spec is None or facts.ready:
         return Start()
     pods = [pod for pod in (*facts.new, *facts.old) if not is_ready(pod)]
-    if not pods and (refused := _refusal(facts, desired)) is not None:
-        return _judged([refused], _without_pods_since(facts, now, decided_at), facts, now)
+    if not pods and scaled is not None and scaled.denied_since is not None:
+        return _judged([_GIVES_WAY], scaled.denied_since, facts, now)
+    if not pods and (refused := _refusal(facts, scaled)) is not None:
+        return _judged([refused], _without_pods_since(facts, now, scaled), facts, now)
     if facts.idle:
         return Start()
     problems = [_problem_of(pod, facts, now) for pod in pods]
@@ -86,10 +88,10 @@ def _endings(pod: Manifest) -> Iterator[Mapping[str, Any]]:
             yield ended
 
 
-def _refusal(facts: Facts, desired: int | None) -> Problem | None:
+def _refusal(facts: Facts, scaled: Scaled | None) -> Problem | None:
     """Give what the operator itself cannot do for replicas that are wanted: a Secret that is missing, a Deployment or a
     number that the API server refuses."""
-    wanted = facts.wanted if desired is None else max(desired, facts.wanted)
+    wanted = facts.wanted or (scaled is not None and scaled.desired)
     if not wanted and facts.deployment is not None:
         return None
     return next((problem for problem in facts.problems if not problem.partial), None)
@@ -115,7 +117,7 @@ def _since(facts: Facts, pods: list[Manifest]) -> datetime | None:
     return min((one for one in found if one is not None), default=None)
 
 
-def _without_pods_since(facts: Facts, now: datetime, decided_at: datetime | None) -> datetime:
+def _without_pods_since(facts: Facts, now: datetime, scaled: Scaled | None) -> datetime:
     """Give since when, at the earliest, there is no pod although one is wanted, and somebody is needed for it.
 
     NB: a condition keeps its time while only its reason changes; so the latest of all of these counts.
@@ -125,7 +127,7 @@ def _without_pods_since(facts: Facts, now: datetime, decided_at: datetime | None
         return now
     conditions = (said["Degraded"], said.get("Available"), condition_of(facts.deployment or {}, "Available"))
     found = [moment_of((one or {}).get("lastTransitionTime")) for one in conditions]
-    return max((one for one in (*found, decided_at) if one is not None), default=now)
+    return max((one for one in (*found, scaled.changed_at if scaled else None) if one is not None), default=now)
 
 
 def _behind_deadline(facts: Facts) -> Start:

@@ -8,6 +8,7 @@ import pytest
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.autoscaling.autoscaler import Autoscaler
+from capstan_operator.autoscaling.hpas import HpaSight
 from capstan_operator.autoscaling.standing import NO_EXTERNAL_SCALER, UNKNOWN, USABLE, Standing
 from capstan_operator.desired.autoscaler import NOTHING_SAID, ScalerEndpoint, ScalerSays, Use
 from capstan_operator.desired.scaled_object import ScaledObjectState
@@ -374,3 +375,42 @@ def test_the_bounds_hold_while_nothing_is_known_without_keda() -> None:
     world.autoscaler.tell(by_keda(max=3), deployment(7))
     world.step()
     assert world.autoscaler.says(KEY).replicas == 3
+
+
+def test_a_faulty_edit_is_scaled_as_before() -> None:
+    """What serves is what was there before the edit: a model at zero wakes, and is counted as it stands; a new process
+    goes by what it can read."""
+    world = World(Demand(waiting=1))
+    world.autoscaler.tell(scaled(min=0), deployment(0))
+    world.autoscaler.look(make_model(scaling={"max": -1}), deployment(0))
+    world.step(3)
+    assert world.autoscaler.says(KEY).replicas == 1
+    world.autoscaler.look(make_model(scaling={"max": -1}), deployment(1))
+    assert world.events == [("Scaled", "1 replica: a request waits")]
+    world.autoscaler = world.process()
+    world.autoscaler.look(make_model(scaling={"max": -1}), deployment(0))
+    assert len(world.autoscaler) == 0
+    readable = scaled(min=0)
+    world.autoscaler.look(readable, deployment(0))
+    world.step(3)
+    assert world.autoscaler.says(KEY).replicas == 1
+
+
+def test_what_is_seen_of_hpas_is_told() -> None:
+    """Others' for any model that is scaled here; why ours does not work only where there is to be one."""
+    world, sight = World(Demand()), HpaSight(("mine",), "AbleToScale is False")
+    world.autoscaler = Autoscaler(
+        lambda _: world.demand,
+        standing=lambda: world.standing,
+        hpas=lambda _: sight,
+        wake=world.woken.append,
+        record=lambda *_: None,
+        now=lambda: world.time,
+        clock=lambda: world.time.timestamp(),
+    )
+    for strategy, problem in (("HPA", "AbleToScale is False"), ("Capstan", "")):
+        world.autoscaler.tell(scaled(strategy=strategy), deployment(1))
+        assert world.step() == [KEY]
+        told = world.autoscaler.scaled(KEY)
+        assert told is not None
+        assert (told.rivals, told.hpa_problem) == (("mine",), problem)

@@ -227,6 +227,51 @@ def test_further_replicas_wait_behind_a_higher_priority() -> None:
     assert (world.running[BUSY], world.running[OTHER]) == (2, 2)
 
 
+def test_a_model_that_may_have_no_replica_says_since_when() -> None:
+    """Its clients are told so after a while; a replica, or nobody who asks, ends it, and what is not known does not."""
+    world = two()
+    world.add(BUSY, 0, min=0, priority=10)
+    world.demands[BUSY] = Demand(in_flight=64)
+    world.run(100)
+    assert (world.running[BUSY], world.autoscaler.scaled(IDLE).denied_since) == (1, None)  # type: ignore[union-attr]
+    began, world.demands[IDLE] = world.time, WAITS
+    world.run(40)
+    since = world.autoscaler.scaled(IDLE).denied_since  # type: ignore[union-attr]
+    assert since is not None
+    assert (since - began).total_seconds() <= 20
+    assert world.replicas[IDLE] == 0
+    world.demands[IDLE] = None
+    world.run(60)
+    assert world.autoscaler.scaled(IDLE).denied_since == since  # type: ignore[union-attr]
+    world.demands[IDLE] = Demand()
+    world.run(60)
+    assert world.autoscaler.scaled(IDLE).denied_since is None  # type: ignore[union-attr]
+    world.demands[IDLE] = WAITS
+    world.run(40)
+    assert world.autoscaler.scaled(IDLE).denied_since is not None  # type: ignore[union-attr]
+    world.gpus = 3
+    world.run(40)
+    assert world.autoscaler.scaled(IDLE).denied_since is None  # type: ignore[union-attr]
+    assert world.running[IDLE] == 1
+
+
+def test_whose_further_replicas_wait_keeps_what_nodes_have_taken() -> None:
+    """The number is a limit for what no node has taken; of one that is put to zero it is all."""
+    world = World(gpus=2)
+    world.add(BUSY, 1, min=0, priority=10)
+    world.add(OTHER, 1, min=0, preemptible=True)
+    world.demands = {BUSY: Demand(in_flight=64), OTHER: Demand(in_flight=128)}
+    world.run(60)
+    said = world.autoscaler.says(OTHER)
+    assert (said.replicas, said.keeps_placed) == (1, True)
+    assert not [one for one in world.events if one[1] == "Preempting"]
+    world = two()
+    world.demands[BUSY] = WAITS
+    world.run(40)
+    said = world.autoscaler.says(IDLE)
+    assert (said.replicas, said.keeps_placed) == (0, False)
+
+
 def test_a_new_process_goes_on() -> None:
     """The status says for whom a model is at zero, so that a restart starts no pod that finds no GPU."""
     world = two()

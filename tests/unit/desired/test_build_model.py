@@ -5,7 +5,7 @@ import pytest
 
 from capstan_contract.names import MODEL_LABEL, POD_HASH_LABEL, TRACK_LABEL
 from capstan_operator.api.kinds import Model
-from capstan_operator.desired.autoscaler import ScalerSays
+from capstan_operator.desired.autoscaler import ScalerSays, Use
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.naming import child_labels
 from capstan_operator.desired.pod import build_template
@@ -18,6 +18,7 @@ from support.plainmodels import (
     SETTINGS,
     as_deleting,
     deployment_of,
+    gpu_pod,
     hash_of,
     make_model,
     snapshot_of,
@@ -283,6 +284,30 @@ def test_what_a_scaler_decides_is_for_the_scale_manager() -> None:
     desired = build_model(model, snapshot_of(model, _live(1)), SETTINGS, scaler=ScalerSays(replicas=4))
     deployment = next(manifest for manifest in desired.objects if manifest["kind"] == "Deployment")
     assert ("replicas" in deployment["spec"], desired.replicas) == (False, 4)
+
+
+def test_what_a_node_has_taken_meanwhile_stays() -> None:
+    """The scaler said it by the pods of a moment before: what serves by now is not taken away."""
+    model = make_model(scaling={"min": 0, "max": 5})
+    pods = tuple(gpu_pod(f"p{number}", hash_of(model)) for number in range(3))
+    snapshot = replace(snapshot_of(model, _live(4), pods=pods), autoscalers=True)
+    says = ScalerSays(replicas=1, most=1, keeps_placed=True, hpa=Use.APPLY)
+    desired = build_model(model, snapshot, SETTINGS, scaler=says)
+    (hpa,) = [one for one in desired.objects if one["kind"] == "HorizontalPodAutoscaler"]
+    assert (desired.replicas, hpa["spec"]["maxReplicas"]) == (3, 3)
+    put_to_zero = build_model(model, snapshot, SETTINGS, scaler=ScalerSays(replicas=0))
+    assert put_to_zero.replicas == 0
+
+
+@pytest.mark.parametrize(("live", "decided", "number"), [(0, 2, 2), (3, 0, 0), (2, 2, None), (2, None, None)])
+def test_a_faulty_edit_does_not_keep_a_model_at_its_number(live: int, decided: int | None, number: int | None) -> None:
+    """What serves is that of before, and is scaled as before; nothing else of it is touched."""
+    faulty = make_model(scaling={"min": 0, "max": -1})
+    says = ScalerSays(replicas=decided)
+    desired = build_model(faulty, snapshot_of(faulty, _live(live)), SETTINGS, scaler=says)
+    assert (bool(desired.faults), desired.objects, desired.replicas) == (True, (), number)
+    unscaled = build_model(faulty, snapshot_of(faulty, _live(live, scaled=False)), SETTINGS, scaler=says)
+    assert unscaled.replicas is None
 
 
 def _scaled(live: Manifest | None, **scaling: int) -> tuple[object, int | None]:

@@ -12,7 +12,7 @@ from capstan_operator.desired.types import Action, DesiredModel, Wanted
 from capstan_operator.kube.errors import Conflict, Forbidden, Invalid, Unavailable
 from capstan_operator.models.writer import ChildWriter, Written
 from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
-from capstan_operator.resources.resource import Manifest
+from capstan_operator.resources.resource import Fault, Manifest
 from fakes.apply_kube import ApplyKube
 from support.plainmodels import make_model
 
@@ -353,3 +353,25 @@ async def test_a_scaled_object_goes_before_what_it_needs() -> None:
     await ChildWriter(kube).write(MODEL, DesiredModel(key=MODEL.key, wanted=going), there)
     deleted = [kind for verb, kind, _ in kube.calls if verb == "delete"]
     assert deleted == ["ScaledObject", "TriggerAuthentication", "ConfigMap"]
+
+
+async def test_of_a_faulty_model_only_the_number_is_written() -> None:
+    """Under the manager of the number; a refusal of it is told as any other. Nobody else's Deployment is touched."""
+    kube, faults = ApplyKube(), (Fault("spec.replicas", "must be a number"),)
+    live, service = child("llama-model", "Deployment", replicas=0), child("llama-model")
+    kube.put(live)
+    held = tuple(Wanted(one, Action.HOLD) for one in (live, service))
+    model = DesiredModel(key=MODEL.key, wanted=held, replicas=2, faults=faults)
+    written = await ChildWriter(kube).write(replace(MODEL, spec=None, faults=faults), model, (live, service))
+    assert (applied(kube), written.problems) == (["llama-model"], [])
+    found = kube.find("Deployment", "llama-model")
+    assert found is not None
+    assert found["spec"]["replicas"] == 2
+    kube.answer("apply", Forbidden("exceeded quota"))
+    written = await ChildWriter(kube).write(replace(MODEL, spec=None, faults=faults), model, (live, service))
+    assert reasons(written) == ["ApplyRefused"]
+    theirs = child("llama-model", "Deployment", owner={**OURS, "uid": "other"}, replicas=0)
+    kube.calls.clear()
+    held = (Wanted(theirs, Action.HOLD),)
+    await ChildWriter(kube).write(MODEL, replace(model, wanted=held), (theirs,))
+    assert not kube.calls

@@ -218,6 +218,20 @@ def test_a_number_that_is_refused_keeps_nobody_waiting() -> None:
     assert _reason(_without_pods(model, REFUSED, replicas=0, scaled=long_ago)) == "ApplyRefused"
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(299, None), (300, "Preempted")])
+def test_who_may_have_no_replica_is_told_so(seconds: int, told: str | None) -> None:
+    """GPUs go to models of a higher priority, for as long as nodes may be on their way: then nobody waits any more, and
+    is told no name of another model."""
+    since = NOW - timedelta(seconds=seconds)
+    scaled = Scaled(known=True, desired=0, preempted_by="other/busy", denied_since=since)
+    result = _without_pods(make_model(**SCALED), replicas=0, scaled=scaled)
+    assert _reason(result) == told
+    if told:
+        failure = _entry(make_model(status=dict(result.status))).startFailure
+        assert failure is not None
+        assert failure.message == "the GPUs for a replica are needed for others"
+
+
 def test_what_does_not_keep_replicas_from_coming_ends_nothing() -> None:
     """Nothing is wanted, or only a part of the model lacks something, or pods are there and say themselves how it
     stands."""
