@@ -37,8 +37,8 @@ class Outcome(NamedTuple):
 def outcome_of(record: Record, answer: Answer, kept: Stored | None, *, most_bytes: int) -> Outcome:
     """Say how a response ends that was answered so; `kept` is what was given to be stored of the answer.
 
-    An answer that a hosted API has given in the client's own dialect is none of those: it gets the id that the client
-    knows. What is larger than `most_bytes` is not stored.
+    What a hosted API has given in the client's own dialect gets the id that the client knows. What is larger than
+    `most_bytes` is not stored.
     """
     if answer.status >= 300:
         return failure(record, *_error_in(answer))
@@ -48,12 +48,8 @@ def outcome_of(record: Record, answer: Answer, kept: Stored | None, *, most_byte
         if status not in ENDS or not isinstance(response["output"], list):
             raise ValueError
         if kept is None:
-            if response.get("id") == record.spec.id:
-                return failure(record, NOT_KEPT)
-            items = to_json(kept_items(orjson.loads(record.body), _number(record.spec)))
-        else:
-            items = kept.items
-        stored = Stored(to_json(_as_known(response, record.spec)), items)
+            return failure(record, NOT_KEPT)
+        stored = Stored(to_json(_as_known(response, record.spec)), kept.items)
     except (ValueError, KeyError, TypeError, TooDeep):
         return failure(record, NONSENSE)
     return failure(record, TOO_LARGE) if stored.size > most_bytes else Outcome(status, stored)

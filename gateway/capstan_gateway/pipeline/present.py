@@ -13,6 +13,7 @@ from capstan_gateway.headers import JSON
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.pipeline.beside import beside
 from capstan_gateway.pipeline.delivery import Delivery
+from capstan_gateway.pipeline.recall import PREVIOUS
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.stored import not_kept
 from capstan_gateway.streaming.sse import TOO_DEEP
@@ -21,7 +22,11 @@ from capstan_gateway.streaming.sse import TOO_DEEP
 def present(delivery: Delivery, reply: Reply) -> Reply:
     """Give the reply as the client wants it; itself when it is that already."""
     dialect, document = delivery.route.dialect, delivery.client_document
-    if dialect is None or document is None or reply.native:
+    if dialect is None or document is None:
+        return reply
+    if reply.native:
+        if delivery.slot is not None:
+            _keep_native(delivery, reply.body if isinstance(reply, WholeReply) else b"")
         return reply
     _note(delivery)
     keeper = delivery.keeper
@@ -39,7 +44,11 @@ def present(delivery: Delivery, reply: Reply) -> Reply:
 async def present_large(delivery: Delivery, reply: WholeReply, executor: Threads) -> Reply:
     """Do the same with a large answer in one piece, beside the loop."""
     dialect, document = delivery.route.dialect, delivery.client_document
-    if dialect is None or document is None or reply.native:
+    if dialect is None or document is None:
+        return reply
+    if reply.native:
+        if delivery.slot is not None:
+            await beside(executor, partial(_keep_native, delivery, reply.body))
         return reply
     _note(delivery)
     keeper = delivery.keeper
@@ -48,6 +57,20 @@ async def present_large(delivery: Delivery, reply: WholeReply, executor: Threads
     if keeper is not None and not keeper.keep(body):
         body = await beside(executor, partial(not_kept, body))
     return WholeReply(reply.status, JSON, body, native=True)
+
+
+def _keep_native(delivery: Delivery, body: bytes) -> None:
+    """Keep an answer of a hosted API in the client's own dialect, where that is asked for by an id of ours: with the
+    turns before it, which were sent in place of an id that only we know."""
+    keeper, document = delivery.keeper, delivery.client_document
+    if keeper is None or document is None:
+        return
+    try:
+        response = orjson.loads(body)
+        if isinstance(response, dict):
+            keeper.keep(to_json({**response, PREVIOUS: document.get(PREVIOUS)}))
+    except (orjson.JSONDecodeError, TooDeep):
+        return  # It is not kept, and whoever asked says so.
 
 
 def _note(delivery: Delivery) -> None:

@@ -313,6 +313,40 @@ async def test_a_hosted_model_answers_under_our_id(tmp_path: Path, server: Redis
             assert [item.type async for item in client.responses.input_items.list(begun.id)] == ["message"]
 
 
+async def test_a_hosted_model_goes_on_from_all_turns(tmp_path: Path, server: RedisServer) -> None:
+    """What a hosted API answers natively is kept with all turns before it, small or large, so that the next one says the
+    whole conversation; and it tells from which response it goes on."""
+    asked: list[list[str]] = []
+
+    async def respond(request: Received, wire: Wire) -> None:
+        given = request.document["input"]
+        texts = [one["content"] for one in given] if isinstance(given, list) else [given]
+        asked.append([text if isinstance(text, str) else text[0]["text"] for text in texts])
+        part = {"type": "output_text", "text": f"<{asked[-1][-1]}>", "annotations": []}
+        message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+        await wire.json(
+            {"id": "resp_theirs", "object": "response", "created_at": 1, "status": "completed", "model": "gpt-x",
+             "output": [message], "previous_response_id": None, "parallel_tool_calls": True, "tool_choice": "auto",
+             "tools": [], "usage": None}
+        )  # fmt: skip
+
+    large = "long " * 60_000
+    async with FakeUpstream(respond) as openais:
+        model = entry("gpt", upstreamName="gpt-x", backend=hosted_by(Provider.OPENAI, openais.url, key=None))
+        async with running_gateway(tmp_path, model, **options(server)) as gateway, gateway.client() as client:
+            previous: Any = None
+            for text in ("one", large, "three"):
+                begun = await client.responses.create(
+                    model="gpt", input=text, background=True, previous_response_id=previous
+                )
+                done = await over(client, begun.id)
+                assert (done.status, done.previous_response_id) == ("completed", previous)
+                previous = done.id
+            assert asked[-1] == ["one", "<one>", large, f"<{large}>", "three"]
+            items: list[Any] = [one async for one in client.responses.input_items.list(previous, order="asc")]
+            assert [one.content[0].text for one in items] == asked[-1]
+
+
 async def test_options_of_the_gateway_count(
     client: openai.AsyncOpenAI, gateway: RunningGateway, upstream: FakeUpstream, fake: Engine
 ) -> None:
