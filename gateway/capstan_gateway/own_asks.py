@@ -1,11 +1,12 @@
-"""What the gateway answers itself when it asks for somebody who does not wait, and when it asks once more. Pure.
+"""What the gateway answers itself when it asks for somebody who does not wait, whose turn it is, and when it asks once
+more. Pure.
 
 Those are the lines of batches, and responses in the background.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import isnan
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from capstan_gateway.headers import Header, find_header
 from capstan_gateway.life.pauses import doubled
@@ -15,6 +16,7 @@ MOST_FAILURES: Final = 4
 WAITED: Final = frozenset((429, 503, 529))
 """What says that there is no room now; 529 is Anthropic's word for 503."""
 _RETRIED: Final = frozenset((408, 500, 502, 504))
+T = TypeVar("T")
 
 
 class Answer(NamedTuple):
@@ -32,6 +34,29 @@ class Retry(NamedTuple):
     """After so long."""
     all_wait: bool
     """Whether that is so for all that who asks has to ask of this model."""
+
+
+def by_turns(waiting: Iterable[tuple[str, T]], held: Mapping[str, int]) -> Iterator[T]:
+    """Give what waits of tenants, which comes as the oldest first, as it is to be taken.
+
+    That of tenants of whom least is being worked on (`held`, which whoever takes one changes meanwhile) comes first;
+    of tenants with equally much the oldest.
+    """
+    by_tenant: dict[str, list[T]] = {}
+    for tenant, one in waiting:
+        by_tenant.setdefault(tenant, []).append(one)
+    for of_one in by_tenant.values():
+        of_one.reverse()
+    given = dict.fromkeys(by_tenant, 0)
+    while by_tenant:
+        # Also those that somebody else has count: so that they are not looked at before all others.
+        tenant = min(by_tenant, key=lambda one: held.get(one, 0) + given[one])
+        before = held.get(tenant, 0)
+        yield by_tenant[tenant].pop()
+        if held.get(tenant, 0) == before:
+            given[tenant] += 1
+        if not by_tenant[tenant]:
+            del by_tenant[tenant]
 
 
 def retry_of(answer: Answer, *, failures: int, waits: int, left_seconds: float) -> Retry | None:

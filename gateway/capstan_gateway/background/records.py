@@ -96,6 +96,10 @@ class Record:
     told: Told
     body: bytes
     """The request that is asked."""
+    waits: int = 0
+    """How often it was to wait, as whoever gave it back has said."""
+    unsent: bool = False
+    """Whether whoever had it before gave it back, and nobody has the request."""
 
     @classmethod
     def read(cls, kept: Mapping[bytes, bytes]) -> "Record | None":
@@ -104,7 +108,10 @@ class Record:
         if spec is None or status is None or head is None or body is None:
             return None
         told = Told(head=head, instructions=kept.get(b"instructions", b"null"))
-        return cls(spec=Spec.read(spec), status=Status(status.decode()), told=told, body=body)
+        return cls(
+            spec=Spec.read(spec), status=Status(status.decode()), told=told, body=body,
+            waits=int(kept.get(b"waits", 0)), unsent=b"unsent" in kept,
+        )  # fmt: skip
 
 
 def is_unanswered(response: Mapping[str, Any]) -> bool:

@@ -80,7 +80,7 @@ class BackgroundRoom:
     @property
     def most_bytes(self) -> int:
         """How many bytes a request may have, with what is told of it: whatever comes of it can be told then."""
-        return self.responses.bounds.response_bytes - ERROR_BYTES
+        return self.responses.most_bytes - ERROR_BYTES
 
     def fits(self, told: Told, body: bytes) -> bool:
         """Whether a request is one that may be kept."""
@@ -111,6 +111,8 @@ class BackgroundRoom:
         names, runner = Names.of(spec.principal.tenant), self._runner
         if runner is None or not runner.reserve():
             await self.responses.create(names, spec, told, body)
+            if runner is not None:
+                runner.look_soon()
             return
         token = new_token()
         try:

@@ -49,10 +49,12 @@ ACQUIRE: Final = f"""
 {_NOW}
 if redis.call('EXISTS', KEYS[1]) == 0 then return -1 end
 if tonumber(redis.call('HGET', KEYS[1], 'until') or '0') > now then return 0 end
+if ARGV[3] == '' and redis.call('HEXISTS', KEYS[1], 'token') == 1 then return 0 end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'until', now + tonumber(ARGV[2]))
 return redis.call('HINCRBY', KEYS[1], 'taken', 1)
 """
-"""ARGV: token, milliseconds. -1: it is over; 0: somebody has it; else how often it was taken."""
+"""ARGV: token, milliseconds, "": only what nobody has, however long ago that one was heard of. -1: it is over; 0:
+somebody has it, or it is not to be taken yet; else how often it was taken."""
 
 RENEW: Final = f"""
 {_MINE}{_NOW}
@@ -62,16 +64,20 @@ return 1
 """ARGV: token, milliseconds. -1: it is lost, or over."""
 
 RELEASE: Final = f"""
-{_MINE}
-redis.call('HDEL', KEYS[1], 'token', 'until')
+{_MINE}{_NOW}
+redis.call('HDEL', KEYS[1], 'token')
+redis.call('HSET', KEYS[1], 'until', now + tonumber(ARGV[2]), 'waits', ARGV[3])
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'unsent', 1) end
 redis.call('HINCRBY', KEYS[1], 'taken', -1)
 return 1
 """
-"""ARGV: token. Who gives it back in peace has not failed with it."""
+"""ARGV: token, milliseconds for which nobody is to take it, how often it was to wait, and whether nobody has the
+request ("": somebody may). Who gives it back in peace has not failed with it."""
 
 BEGIN: Final = f"""
 {_MINE}
 redis.call('HSET', KEYS[1], 'status', 'in_progress')
+redis.call('HDEL', KEYS[1], 'unsent')
 return 1
 """
 """ARGV: token. From now on it may have been sent."""

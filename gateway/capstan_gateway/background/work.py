@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from capstan_gateway.background.means import Means
 from capstan_gateway.background.outcomes import ABANDONED, KEY_GONE, LATE, LOST, Outcome, failure, outcome_of
@@ -25,6 +25,17 @@ MOST_TAKEN: Final = 3
 """How often a response is taken whose gateways are lost."""
 PAUSE_SECONDS: Final = 1.0
 """How long to wait for Redis, for memory, or for the thread, before it is tried again."""
+KEPT_SECONDS: Final = 5.0
+"""What waits longer than this until it is asked again leaves its place to another one."""
+
+
+class Left(NamedTuple):
+    """A response that is not over is given back."""
+
+    seconds: float = 0.0
+    """Nobody is to take it for so long."""
+    waits: int = 0
+    """How often it was to wait."""
 
 
 class Work:
@@ -38,26 +49,26 @@ class Work:
         self._stop = asyncio.Event()
         """Set when nothing more is to be asked, because the process is on its way out."""
 
-    async def run(self) -> bool:
-        """Work until the response is over, here or elsewhere; False when that is left to others, because the process is
-        on its way out. Raises StoreDown when it could not be read."""
+    async def run(self) -> Left | None:
+        """Work until the response is over, here or elsewhere; give how it is left to others when it is to wait for
+        long, or the process is on its way out. Raises StoreDown when it could not be read."""
         going = asyncio.create_task(self._go())
         beating = asyncio.create_task(self._beat(going))
         try:
             return await going
         except LeaseLost:
-            return True
+            return None
         except asyncio.CancelledError:
             own = asyncio.current_task()
             if own is not None and own.cancelling():
                 raise
-            return True
+            return None
         finally:
             for task in (beating, going):
                 task.cancel()
             await asyncio.gather(beating, going, return_exceptions=True)
 
-    async def _beat(self, going: "asyncio.Task[bool]") -> None:
+    async def _beat(self, going: "asyncio.Task[Left | None]") -> None:
         means = self._means
         while True:
             await asyncio.sleep(BEAT_SECONDS)
@@ -72,35 +83,35 @@ class Work:
                 # Who has the response by now is known when Redis is back; until then there is an answer to be had.
                 continue
 
-    async def _go(self) -> bool:
+    async def _go(self) -> Left | None:
         means = self._means
         record = await means.responses.read(self.lease)
         share = means.budget.share()
         try:
             while not share.grow(2 * len(record.body)):
                 if self._stop.is_set():
-                    return False
+                    return Left(waits=record.waits)
                 await self._pause(PAUSE_SECONDS)
             outcome = await self._outcome(record, share)
-            if outcome is None:
-                return False
+            if isinstance(outcome, Left):
+                return outcome
             await self._told(partial(means.responses.end, self.lease, outcome))
         finally:
             share.release()
         means.count(outcome.status)
-        return True
+        return None
 
-    async def _outcome(self, record: Record, share: Share) -> Outcome | None:
-        """Give what comes of it; None where that is left to another gateway."""
+    async def _outcome(self, record: Record, share: Share) -> Outcome | Left:
+        """Give what comes of it, or how that is left to another one."""
         means, spec = self._means, record.spec
-        if record.status is Status.IN_PROGRESS and spec.once:
+        if record.status is Status.IN_PROGRESS and spec.once and not record.unsent:
             return failure(record, LOST)
         if self._taken > MOST_TAKEN:
             return failure(record, ABANDONED)
-        waits, before = 0, share.held
+        waits, before = record.waits, share.held
         while (left := spec.expires_at - means.responses.wall()) > 0:
             if self._stop.is_set():
-                return None
+                return Left(waits=waits)
             who = means.asks.still(spec.principal, by_key=spec.by_key)
             if who is None:
                 return failure(record, KEY_GONE)
@@ -117,6 +128,8 @@ class Work:
             retry = retry_of(answer, failures=MOST_FAILURES, waits=waits, left_seconds=left)
             if retry is None:
                 return await self._read(record, answer, slot.stored)
+            if retry.seconds > KEPT_SECONDS:
+                return Left(retry.seconds, waits)
             share.shrink_to(before)
             await self._pause(retry.seconds)
         return failure(record, LATE)
@@ -127,7 +140,7 @@ class Work:
 
     async def _read(self, record: Record, answer: Answer, stored: Stored | None) -> Outcome:
         """Read the answer, a large one beside the loop."""
-        most = self._means.responses.bounds.response_bytes
+        most = self._means.responses.most_bytes
         if len(answer.body) <= INLINE_BYTES:
             return outcome_of(record, answer, stored, most_bytes=most)
         while True:

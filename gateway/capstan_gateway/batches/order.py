@@ -1,12 +1,11 @@
 """Which batch a gateway takes next, and which one it leaves to others for it. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 PATIENCE_SECONDS: Final = 30.0
 """A batch that has asked nothing for so long leaves its place to one that waits."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,29 +16,6 @@ class Place:
     tenant: str
     idle_seconds: float
     """For how long it has had no room to ask anything."""
-
-
-def by_turns(waiting: Iterable[tuple[str, T]], held: Mapping[str, int]) -> Iterator[T]:
-    """Give batches of tenants, which come as the oldest first, as they are to be taken.
-
-    Those of tenants of whom least is being worked on (`held`, which whoever takes one changes meanwhile) come first;
-    of tenants with equally much the one with the oldest batch.
-    """
-    batches: dict[str, list[T]] = {}
-    for tenant, one in waiting:
-        batches.setdefault(tenant, []).append(one)
-    for of_one in batches.values():
-        of_one.reverse()
-    given = dict.fromkeys(batches, 0)
-    while batches:
-        # Also those that somebody else has count: so that they are not looked at before all others.
-        tenant = min(batches, key=lambda one: held.get(one, 0) + given[one])
-        before = held.get(tenant, 0)
-        yield batches[tenant].pop()
-        if held.get(tenant, 0) == before:
-            given[tenant] += 1
-        if not batches[tenant]:
-            del batches[tenant]
 
 
 def leaves_for(tenant: str, places: Sequence[Place]) -> Place | None:

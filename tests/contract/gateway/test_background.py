@@ -10,6 +10,8 @@ import pytest
 from capstan_contract.config import Price, Provider
 from capstan_contract.guards import Action, GuardBody, PiiGuard, Source, guard_entry
 from capstan_contract.limits import LimitRule, Per, RateLimitBody, Unit, rate_limit_entry
+from capstan_gateway.background.names import Names
+from capstan_gateway.identity.principal import EVERYBODY
 from fakes.openai_upstream import FakeUpstream, Received, Wire
 from support.background import Engine, over
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
@@ -173,6 +175,31 @@ async def test_limits_are_waited_for(client: openai.AsyncOpenAI, fake: Engine) -
     failed = await over(client, (await client.responses.create(**ASK)).id)
     assert (failed.status, failed.error.code, failed.error.message) == ("failed", "invalid_prompt", "no")
     assert (failed.output, failed.background) == ([], True)
+
+
+async def test_what_is_to_wait_long_holds_no_place(
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, fake: Engine
+) -> None:
+    """Whose limit is reached for long leaves the place to others until then; and also what must not be sent twice is
+    sent again, because nobody has had it."""
+    fake.gate.set()
+    fake.fails = [(429, "retry-after: 3000")]
+    settings = options(server, background_concurrency=1)
+    async with (
+        running_gateway(tmp_path, entry("m", upstream.url), **settings) as gateway,
+        gateway.client() as client,
+    ):
+        waits = await client.responses.create(**ASK, extra_body={"web_search_options": {}})
+        await eventually(lambda: len(fake.asked) == 1, what="the engine")
+        assert (await over(client, (await client.responses.create(**ASK)).id)).status == "completed"
+        assert (await client.responses.retrieve(waits.id)).status == "in_progress"
+        with server.client() as looking:
+            looking.hset(Names.of(EVERYBODY).response(waits.id), "until", 0)
+        folder = tmp_path / "another"
+        folder.mkdir()
+        async with running_gateway(folder, entry("m", upstream.url), **settings):
+            assert (await over(client, waits.id)).status == "completed"
+        assert len(fake.asked) == 3
 
 
 async def test_a_response_that_takes_too_long_fails(

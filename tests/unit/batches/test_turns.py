@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from capstan_gateway.batches.order import PATIENCE_SECONDS, Place, by_turns, leaves_for
+from capstan_gateway.batches.order import PATIENCE_SECONDS, Place, leaves_for
 from capstan_gateway.batches.turns import Owner, Turns
+from capstan_gateway.own_asks import by_turns
 from support.wait import eventually
 
 SLOW, QUICK, OTHER = Owner("t-a", "slow"), Owner("t-a", "quick"), Owner("t-b", "other")
