@@ -43,6 +43,11 @@ class Splitter:
         self._rest = bytearray()
         self._number = 0
 
+    @property
+    def held(self) -> int:
+        """How many bytes are kept of a line that has not ended."""
+        return len(self._rest)
+
     def feed(self, piece: bytes) -> Iterator[tuple[int, bytes]]:
         """Give the lines that end here, each with its number from 1; blank ones are left out. Raises LineTooLong."""
         begin = 0

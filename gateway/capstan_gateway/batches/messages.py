@@ -19,7 +19,7 @@ from capstan_gateway.batches.lines import LineRequest, read_line
 from capstan_gateway.batches.records import BatchRecord
 from capstan_gateway.batches.status import ENDS, Status, at_field
 from capstan_gateway.documents import INLINE_BYTES, TooDeep, count_values, is_too_much, to_json
-from capstan_gateway.errors import InvalidRequest
+from capstan_gateway.errors import InvalidRequest, RequestTooLarge
 
 ENDPOINT: Final = "/v1/messages"
 LIST: Final = "requests"
@@ -35,15 +35,19 @@ _API: Final = "api_error"
 class RequestReader:
     """Reads the requests of one batch, one after the other."""
 
-    def __init__(self, *, most: int) -> None:
-        """There may be so many of them."""
+    def __init__(self, *, most: int, most_bytes: int) -> None:
+        """There may be so many of them, each of so many bytes as it is kept."""
         self.count = 0
         self._most = most
+        self._most_bytes = most_bytes
         self._seen: set[bytes] = set()
         """Hashes of ids, as `lines.Validator` has them."""
 
     def line(self, element: bytes) -> bytes:
-        """Give a request as a line of a batch's input. Raises InvalidRequest, which names its place from 0."""
+        """Give a request as a line of a batch's input.
+
+        Raises InvalidRequest and RequestTooLarge, which name its place from 0.
+        """
         at = f"{LIST}.{self.count}"
         self.count += 1
         if self.count > self._most:
@@ -71,8 +75,7 @@ class RequestReader:
         if not self.count:
             raise _wrong(LIST, "must have at least one request")
 
-    @staticmethod
-    def _written(at: str, custom_id: str, params: Any) -> bytes:
+    def _written(self, at: str, custom_id: str, params: Any) -> bytes:
         if not isinstance(params, dict):
             raise _wrong(f"{at}.params", "must be an object: the body of a request to /v1/messages")
         if not isinstance(params.get("model"), str) or not params["model"]:
@@ -84,6 +87,9 @@ class RequestReader:
             line = to_json({"custom_id": custom_id, "method": "POST", "url": ENDPOINT, "body": params})
         except TooDeep:
             raise _wrong(f"{at}.params", "may have 254 levels of objects and lists at most") from None
+        # NB: what it is kept as may be longer than what came, and who reads it again takes no longer line.
+        if len(line) > self._most_bytes:
+            raise too_long(self.count - 1, self._most_bytes)
         if not isinstance(read_line(line, 1, ENDPOINT), LineRequest):
             raise _wrong(f"{at}.params", "cannot be asked in a batch")
         return line + b"\n"
@@ -111,15 +117,18 @@ def told(batch: BatchRecord) -> dict[str, Any]:
 class Results:
     """The results of a batch that is over, as lines: of what was answered first, then of the rest."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, *, whole: bool) -> None:
+        """`whole`: each request was answered, so that nobody asks for the rest."""
         self._status = status
+        self._whole = whole
         self._seen: set[bytes] = set()
 
     def answered(self, line: bytes) -> bytes:
         """Give the result of a line that a batch gave."""
         document = orjson.loads(line)
         custom_id, response = document["custom_id"], document["response"]
-        self._seen.add(_digest(custom_id))
+        if not self._whole:
+            self._seen.add(_digest(custom_id))
         if response is None:
             kind = _AUTHENTICATION if document["error"]["code"] == "invalid_api_key" else _API
             return _errored(custom_id, kind, document["error"]["message"])
@@ -168,6 +177,12 @@ def _digest(custom_id: str) -> bytes:
 
 def _time(seconds: int | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def too_long(number: int, most_bytes: int) -> RequestTooLarge:
+    """Say that a request is too large, by its place from 0."""
+    at = f"{LIST}.{number}"
+    return RequestTooLarge(f"`{at}` is larger than {most_bytes} bytes", param=at)
 
 
 def _wrong(field: str, must: str) -> InvalidRequest:

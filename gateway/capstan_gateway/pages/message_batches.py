@@ -21,13 +21,13 @@ from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.batches.files import UPLOAD_SECONDS, TooManyFiles, Upload, UploadOver
 from capstan_gateway.batches.json_array import ArraySplitter, NotThatList, ObjectTooLong
 from capstan_gateway.batches.lines import Splitter
-from capstan_gateway.batches.messages import ENDPOINT, LIST, RequestReader, Results, page, told
+from capstan_gateway.batches.messages import ENDPOINT, LIST, RequestReader, Results, page, told, too_long
 from capstan_gateway.batches.names import Names, is_of_messages, new_file_id, new_message_batch_id
 from capstan_gateway.batches.objects import PART_BYTES, FilesDown, ObjectGone
 from capstan_gateway.batches.records import BATCH_INPUT, WINDOW_SECONDS, BatchRecord, BatchSpec, FileRecord
 from capstan_gateway.batches.room import BatchRoom
 from capstan_gateway.batches.state import TooManyBatches
-from capstan_gateway.batches.status import ENDS
+from capstan_gateway.batches.status import ENDS, Status
 from capstan_gateway.errors import (
     NO_RETRY,
     ClientGone,
@@ -191,7 +191,7 @@ class MessageBatchPages:
             raise too_many_files(error) from None
         record: FileRecord | None = None
         try:
-            reader = RequestReader(most=room.most_lines)
+            reader = RequestReader(most=room.most_lines, most_bytes=room.most_line_bytes)
             await _read_requests(exchange, room, upload, reader)
             record = await upload.finish()
             spec = _spec(exchange, room, who, record, reader.count)
@@ -205,8 +205,8 @@ class MessageBatchPages:
             if isinstance(error, UploadOver):
                 raise RequestTimeout(f"the requests took longer than {UPLOAD_SECONDS} s to come") from None
             raise
-        found = await _find(room, names, spec.id)
-        _respond(exchange, orjson.dumps(told(found)), request_id)
+        # NB: told as it was made. To read it may fail, and who is told so would make it once more.
+        _respond(exchange, orjson.dumps(told(BatchRecord(spec=spec, status=Status.VALIDATING))), request_id)
 
     async def _results(self, exchange: Exchange, room: BatchRoom, who: Principal, request_id: bytes) -> None:
         names = Names.of(who.tenant)
@@ -214,7 +214,7 @@ class MessageBatchPages:
         if batch.status not in ENDS:
             raise InvalidRequest(f"Batch {batch.spec.id} has no results yet: it is still being processed.")
         exchange.reserve(2 * PART_BYTES)
-        async with aclosing(_result_lines(room, names, batch)) as pieces:
+        async with aclosing(_result_lines(room, names, batch, exchange.reserve)) as pieces:
             async for piece in pieces:
                 if exchange.gone:
                     raise ClientGone
@@ -266,8 +266,7 @@ async def _read_requests(exchange: Exchange, room: BatchRoom, upload: Upload, re
     except NotThatList as error:
         raise InvalidRequest(f"the body {error}") from None
     except ObjectTooLong as error:
-        at = f"{LIST}.{error.number}"
-        raise RequestTooLarge(f"`{at}` is larger than {room.most_line_bytes} bytes", param=at) from None
+        raise too_long(error.number, room.most_line_bytes) from None
     reader.finish()
 
 
@@ -282,13 +281,17 @@ async def _undo(room: BatchRoom, names: Names, upload: Upload, record: FileRecor
         return  # It is swept away later.
 
 
-async def _result_lines(room: BatchRoom, names: Names, batch: BatchRecord) -> AsyncGenerator[bytes, None]:
-    """Give the results of a batch, some lines at a time."""
-    results, spec = Results(batch.status), batch.spec
+async def _result_lines(
+    room: BatchRoom, names: Names, batch: BatchRecord, reserve: Callable[[int], None]
+) -> AsyncGenerator[bytes, None]:
+    """Give the results of a batch, some lines at a time; what long ones take is reserved."""
+    spec = batch.spec
+    whole, held = batch.completed + batch.failed >= spec.lines, PART_BYTES
+    results = Results(batch.status, whole=whole)
     for file_id, there, change in (
         (spec.output_file_id, batch.gives_output, results.answered),
         (spec.error_file_id, batch.gives_errors, results.answered),
-        (spec.input_file_id, batch.completed + batch.failed < spec.lines, results.unanswered),
+        (spec.input_file_id, not whole, results.unanswered),
     ):
         record = await room.files.find(names, file_id) if there else None
         if record is None:
@@ -299,6 +302,10 @@ async def _result_lines(room: BatchRoom, names: Names, batch: BatchRecord) -> As
                 async for part in parts:
                     if written := await room.threads.run(partial(_changed, splitter, change, part)):
                         yield written
+                    if splitter.held > held:
+                        # An answer that is long is held as a whole, and twice more when it is read and written.
+                        reserve(3 * (splitter.held - held))
+                        held = splitter.held
         except ObjectGone:
             # The batch was deleted just now, or its file lost: to try again helps nobody.
             raise _not_found(spec.id) from None

@@ -341,8 +341,8 @@ async def test_a_hosted_model_answers_under_our_id(tmp_path: Path, server: Redis
 
 
 async def test_a_hosted_model_goes_on_from_all_turns(tmp_path: Path, server: RedisServer) -> None:
-    """What a hosted API answers natively is kept with all turns before it, small or large, so that the next one says the
-    whole conversation; and it tells from which response it goes on."""
+    """What a hosted API answers natively is kept with all turns before it, small or large, so that the next one says
+    the whole conversation; and it tells from which response it goes on."""
     asked: list[list[str]] = []
 
     async def respond(request: Received, wire: Wire) -> None:

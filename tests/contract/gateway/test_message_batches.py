@@ -10,6 +10,7 @@ import httpx2
 import openai
 import pytest
 
+from capstan_gateway.stores.port import StoreDown
 from fakes.openai_upstream import FakeUpstream
 from support.batches import Engine, begun, ended, gateway_on
 from support.batches import line as openais_line
@@ -216,7 +217,8 @@ async def test_batches_are_listed_and_deleted(
         ({"requests": [{**asked(1), "url": "x"}]}, "`requests.0.url` is not known"),
         ({"requests": [asked(1)], "model": "m"}, "must be an object with the list `requests`"),
         ({"requests": [asked(number) for number in range(6)]}, "may have 5 requests at most"),
-        ({"requests": [asked(1, "x" * 60_000)]}, "is larger than 50000 bytes"),
+        ({"requests": [asked(1, "x" * 60_000)]}, "`requests.0` is larger than 50000 bytes"),
+        ({"requests": [asked(1), asked(2, "x" * 49_890)]}, "`requests.1` is larger than 50000 bytes"),
         ([], "must be an object with the list `requests`"),
     ],
 )  # fmt: skip
@@ -235,6 +237,24 @@ async def test_what_is_asked_wrongly_is_refused(
         assert [path for path in (tmp_path / "files").rglob("*") if path.is_file()] == []
         assert (await http.get("/v1/messages/batches")).json()["data"] == []
         assert (await http.get("/v1/files")).json()["data"] == []
+
+
+async def test_what_is_made_is_told_so(
+    client: anthropic.AsyncAnthropic, gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that is made is told to its client also where Redis is away the next moment: who is told otherwise would
+    make it once more."""
+    room = gateway.gateway.batches
+    assert room is not None
+
+    async def away(*_: object) -> None:
+        raise StoreDown("away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room.batches, "find", away)
+        made = await client.messages.batches.create(requests=[asked(1)])
+        assert (made.processing_status, made.request_counts.processing) == ("in_progress", 1)
+    await over(client, made.id)
 
 
 async def test_another_tenant_sees_nothing(
