@@ -267,6 +267,7 @@ WRONG_VALUES = {
     "at '/redis/timeoutSeconds'": {"redis": {"timeoutSeconds": 0}},
     "at '/gateway/batches/url'": {"gateway": {"batches": {"url": "s3://user@bucket"}}},
     "at '/gateway/storedResponses/ttlSeconds'": {"gateway": {"storedResponses": {"ttlSeconds": 0}}},
+    "at '/gateway/backgroundResponses/concurrency'": {"gateway": {"backgroundResponses": {"concurrency": 0}}},
     "at '/gateway/storedResponses/enabled'": {"gateway": {"storedResponses": {"enabled": "yes"}}},
     "at '/operator/watchNamespaces/0'": {"operator": {"watchNamespaces": ["Team_A"]}},
     "additional properties 'servicemonitor' not allowed": {"monitoring": {"servicemonitor": {}}},
@@ -749,6 +750,15 @@ def test_how_much_is_stored_is_a_value() -> None:
     assert said["STORED_RESPONSE_SECONDS"] == "60"
     assert (said["STORED_RESPONSE_BYTES"], said["STORED_RESPONSES"]) == ("1000", "7")
     assert (said["STORED_RESPONSES_BYTES"], said["REDIS_SECONDS"]) == ("100000000", "0.5")
+
+
+def test_how_much_is_in_the_background_is_a_value() -> None:
+    """What the chart says of responses in the background is what the gateway reads, in its own words."""
+    said = {"maxSeconds": 60, "maxPerTenant": 7, "concurrency": 5}
+    pod = pod_specs(render(with_values(gateway={"backgroundResponses": said})))["capstan-gateway"]
+    variables = {item["name"]: item.get("value") for item in pod["containers"][0]["env"]}
+    names = ("SECONDS", "RESPONSES", "CONCURRENCY")
+    assert [variables[f"CAPSTAN_GATEWAY_BACKGROUND_{name}"] for name in names] == ["60", "7", "5"]
 
 
 def stored_seconds(**stored: Any) -> str | None:
