@@ -49,7 +49,8 @@ class Ask:
     __slots__ = (
         "_closers", "_memory", "_root", "answered_by", "bill", "budget", "cached", "counted_by", "ended", "expires_at",
         "gathered", "governed", "guarded", "headers", "holders", "inside", "may_wait", "model", "named", "on_withheld",
-        "options", "own", "principal", "replaced", "request", "request_id", "route_note", "runtime", "session",
+        "options", "own", "principal", "replaced", "request", "request_id", "route_note", "runtime", "service_tier",
+        "session",
         "started", "stats", "task", "trace", "unchecked",
     )  # fmt: skip
 
@@ -111,6 +112,8 @@ class Ask:
         """Whether it holds what no guard can read. As above."""
         self.on_withheld: tuple[Callable[[], object], ...] = ()
         """Who lets go of the answer when a guard withholds it from the client; see `forget_if_withheld`. As above."""
+        self.service_tier: object = None
+        """What the client says of its class in a dialect of its own, which a policy that rewrites the request drops."""
         self.own = False
         """Whether the gateway asks this on its own behalf, as a judge or for a guard: no client is given the answer."""
         self.may_wait = True
@@ -148,6 +151,7 @@ class Ask:
             options=self.options, headers=self.headers,
         )  # fmt: skip
         child.inside, child.governed, child.own = self.inside, self.governed, self.own
+        child.service_tier = self.service_tier
         if not settles:
             child._root = self._root or self
         else:

@@ -79,7 +79,7 @@ async def acknowledge(delivery: Delivery, ask: Ask, deps: Deps) -> None:
         raise wrong("stream", "must be false with `background`: ask for the response by its id")
     if given.get(_STORE) is False:
         raise wrong(_STORE, "must be true with `background`: the response is asked for by its id")
-    await with_history(delivery, ask, deps.responses, deps.executor)
+    await with_history(delivery, ask, deps.responses, deps.executor, room)
     failure, model = ask.request.untranslatable, ask.model
     hosted = model.external or model.plan is not None
     if failure is not None and not hosted:

@@ -25,7 +25,7 @@ def queueing_of(deps: Deps, model: ServedModel, ask: Ask, *, repeatable: bool) -
     if rules is None or tiers is None:
         return None
     who, request = ask.principal, ask.request
-    said = BATCH if who.batch else _service_tier(request)
+    said = BATCH if who.batch else _service_tier(ask)
     urgency = urgency_of(tiers, who.tier, said)
     return Queueing(
         model=model.id, rules=rules, name=model.name, request_id=ask.request_id.decode("latin-1"),
@@ -34,10 +34,10 @@ def queueing_of(deps: Deps, model: ServedModel, ask: Ask, *, repeatable: bool) -
     )  # fmt: skip
 
 
-def _service_tier(request: Request) -> Any:
+def _service_tier(ask: Ask) -> Any:
     """Give what the client says; the translation of its dialect leaves that out, because engines know nothing of it."""
-    said = request.document.get(SERVICE_TIER)
-    return said if said is not None or request.native is None else request.native.document.get(SERVICE_TIER)
+    said = ask.request.document.get(SERVICE_TIER)
+    return ask.service_tier if said is None else said
 
 
 def _tokens(deps: Deps, model: ServedModel, request: Request) -> int:

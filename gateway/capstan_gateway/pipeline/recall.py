@@ -7,6 +7,7 @@ before it: the last response that a request refers to nearly always has all the 
 from typing import Any, Final, NamedTuple
 
 from capstan_gateway.background.records import is_unanswered
+from capstan_gateway.background.room import BackgroundRoom
 from capstan_gateway.dialects.clients.responses_history import hosted_items
 from capstan_gateway.dialects.fields import Document, word, wrong
 from capstan_gateway.errors import InvalidRequest, NotStored, StoreUnavailable
@@ -15,7 +16,7 @@ from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.loading import load_large
 from capstan_gateway.stores.keys import is_kept_id, response_of_item
 from capstan_gateway.stores.port import StoreDown
-from capstan_gateway.stores.responses import PATIENCE, ResponseStore
+from capstan_gateway.stores.responses import PATIENCE, ResponseStore, Stored
 
 PREVIOUS: Final = "previous_response_id"
 MAX_SHOWN: Final = 100
@@ -44,13 +45,15 @@ def refers(document: Document) -> bool:
     return bool(document.get(PREVIOUS)) or (isinstance(given, list) and any(map(_is_reference, given)))
 
 
-async def recall(delivery: Delivery, document: Document, store: ResponseStore, executor: Threads) -> Recalled:
-    """Read what the request refers to.
+async def recall(
+    delivery: Delivery, document: Document, store: ResponseStore, executor: Threads, later: BackgroundRoom | None = None
+) -> Recalled:
+    """Read what the request refers to; `later` knows of responses that are not over.
 
     Raises NotStored where that is not there for the tenant, StoreUnavailable where nobody knows, InvalidRequest for
-    what is no id; Overloaded and RequestTooLarge when it is too much.
+    what is no id, or is not over; Overloaded and RequestTooLarge when it is too much.
     """
-    reader = _Reader(delivery, store, executor)
+    reader = _Reader(delivery, store, executor, later)
     earlier: list[Document] = []
     previous = document.get(PREVIOUS)
     if previous:
@@ -88,8 +91,11 @@ async def _resolved(own: list[Any], reader: "_Reader") -> tuple[list[Any], list[
 class _Reader:
     """Reads for one request, and remembers what it has read."""
 
-    def __init__(self, delivery: Delivery, store: ResponseStore, executor: Threads) -> None:
+    def __init__(
+        self, delivery: Delivery, store: ResponseStore, executor: Threads, later: BackgroundRoom | None
+    ) -> None:
         self.size = 0
+        self._later = later
         self._delivery = delivery
         self._store = store
         self._executor = executor
@@ -115,9 +121,23 @@ class _Reader:
             )
         return found
 
+    async def _load(self, response_id: str) -> Stored | None:
+        """Give what is stored; None where there is nothing. Raises InvalidRequest for one that is not over."""
+        tenant, store, later = self._delivery.tenant, self._store, self._later
+        found = await store.load(tenant, response_id, patience=() if later is not None else PATIENCE)
+        if found is not None or later is None:
+            return found
+        if await later.find(tenant, response_id) is not None:
+            raise InvalidRequest(
+                f"Response with id '{response_id[:MAX_SHOWN]}' is not over yet: ask for it until it is.",
+                code="invalid_value", param=PREVIOUS,
+            )  # fmt: skip
+        # It may have ended between the two, and another replica may just be writing one that somebody waited for.
+        return await store.load(tenant, response_id, patience=PATIENCE)
+
     async def _items(self, response_id: str) -> list[Document] | None:
         try:
-            found = await self._store.load(self._delivery.tenant, response_id, patience=PATIENCE)
+            found = await self._load(response_id)
         except StoreDown as error:
             raise StoreUnavailable from error
         if found is None:

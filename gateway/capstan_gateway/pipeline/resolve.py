@@ -4,6 +4,7 @@ from capstan_gateway.errors import InvalidRequest, ModelNotFound
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
+from capstan_gateway.pipeline.queueing import SERVICE_TIER
 from capstan_gateway.pipeline.request import Request
 
 
@@ -26,5 +27,7 @@ def resolve(delivery: Delivery, request: Request, budget: MemoryBudget) -> Ask:
         request, model, runtime, delivery.started, expires_at, budget, delivery.request_id, delivery.trace,
         delivery.session, delivery.principal, delivery.options, 1, None, delivery.exchange.headers,
     )  # fmt: skip
+    if request.native is not None:
+        ask.service_tier = request.native.document.get(SERVICE_TIER)
     model.metrics.in_flight.value += 1
     return ask

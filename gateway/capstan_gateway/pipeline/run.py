@@ -50,7 +50,7 @@ async def serve(
             await acknowledge(delivery, ask, deps)
             return
         if delivery.client_document is not None and deps.responses is not None:
-            await with_history(delivery, ask, deps.responses, deps.executor)
+            await with_history(delivery, ask, deps.responses, deps.executor, deps.later)
         if ask.options is not NO_OPTIONS:
             if ask.options.prefix:
                 ask.request = with_prefix(ask.request, ask.model, ask.options.prefix)

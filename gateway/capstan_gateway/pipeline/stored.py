@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 
 import orjson
 
+from capstan_gateway.background.room import BackgroundRoom
 from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.dialects.clients.responses_history import continued, hosted_items, kept_items
 from capstan_gateway.dialects.clients.spoken import RESPONSES, KeptResponses
@@ -31,8 +32,11 @@ from capstan_gateway.stores.keys import new_number
 from capstan_gateway.stores.responses import ResponseStore, Stored
 
 
-async def with_history(delivery: Delivery, ask: Ask, store: ResponseStore, executor: Threads) -> None:
-    """Put what the request refers to in its place, and have its answer kept where it is to be.
+async def with_history(
+    delivery: Delivery, ask: Ask, store: ResponseStore, executor: Threads, later: BackgroundRoom | None = None
+) -> None:
+    """Put what the request refers to in its place, and have its answer kept where it is to be; `later` knows of
+    responses that are not over.
 
     What is wrong with a reference is what makes the request untranslatable: a hosted API that speaks the dialect may
     know that id. Raises Overloaded and RequestTooLarge when the conversation is too much.
@@ -43,7 +47,7 @@ async def with_history(delivery: Delivery, ask: Ask, store: ResponseStore, execu
         return
     if refers(native.document):
         try:
-            found = await recall(delivery, native.document, store, executor)
+            found = await recall(delivery, native.document, store, executor, later)
         except (RequestTooLarge, Overloaded):
             raise
         except GatewayError as error:

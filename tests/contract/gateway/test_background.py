@@ -111,6 +111,13 @@ async def test_a_response_goes_on_from_another(client: openai.AsyncOpenAI, fake:
     assert [item["content"][0]["text"] for item in items] == ["one", "<one>", "hello"]
     with pytest.raises(openai.BadRequestError, match="not found"):
         await client.responses.create(**ASK, previous_response_id="resp_cs" + "0" * 40)
+    fake.gate.clear()
+    going = await client.responses.create(**ASK)
+    for said in (ASK, {"model": "m", "input": "and?"}):
+        with pytest.raises(openai.BadRequestError, match="is not over yet"):
+            await client.responses.create(**said, previous_response_id=going.id)
+    fake.gate.set()
+    assert (await over(client, going.id)).status == "completed"
 
 
 async def test_a_response_that_reaches_its_limit_is_incomplete(client: openai.AsyncOpenAI, fake: Engine) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 
+from capstan_contract.guards import GuardBody, PiiGuard, Source, guard_entry
 from capstan_gateway.background.names import Names
 from capstan_gateway.background.state import LEASE_SECONDS
 from capstan_gateway.identity.principal import EVERYBODY
@@ -173,7 +174,8 @@ def _lost(server: RedisServer, response_id: str) -> None:
 
 
 async def test_the_class_of_who_asks(tmp_path: Path, server: RedisServer, upstream: FakeUpstream) -> None:
-    """In a queue a response waits as what it is, in the class that it names; to cancel takes it out of there."""
+    """In a queue a response waits as what it is, in the class that it names, also where a guard has rewritten it; to
+    cancel takes it out of there."""
 
     async def answer(job: Job) -> None:
         await job.answer(completion("there"))
@@ -187,8 +189,13 @@ async def test_the_class_of_who_asks(tmp_path: Path, server: RedisServer, upstre
         def waiting(name: str) -> float:
             return gateway.metric("gateway_queue_waiting", model="m", **{"class": name})
 
+        guards = guard_entry("t", "g", GuardBody(input=(PiiGuard(name="pii", appliesTo=(Source.USER,)),)))
+        guarded = entry("m", upstream.url, queue=QUEUED, policies=("GuardPolicy/t/g",))
+        await gateway.configure(guarded, policies=[guards])
         begun = await client.responses.create(**ASK)
-        flexible = await client.responses.create(**ASK, service_tier="flex")
+        flexible = await client.responses.create(
+            model="m", input="write to ada@lovelace.example.org", background=True, service_tier="flex"
+        )
         await eventually(lambda: (waiting("default"), waiting("low")) == (1, 1), what="both in the queue")
         await client.responses.cancel(flexible.id)
         await eventually(lambda: (waiting("default"), waiting("low")) == (1, 0), what="one of them in the queue")
