@@ -172,6 +172,7 @@ class Runtime:
         self.adopter = Adopter(loader, settings, wake=self.models.wake, metrics=metrics)
         self.demand = DemandWatch(
             replicas=self._gateways,
+            leaving=self._leaving_gateways,
             port=settings.gateway_admin_port,
             is_wanted=lambda: bool(self.autoscaler) or bool(self.loads),
             on_round=self._scale,
@@ -447,6 +448,10 @@ class Runtime:
     async def _gateways(self) -> tuple[Replica, ...]:
         """Give the gateway's ready replicas; none where no gateway is known."""
         return await self.acknowledger.ready_replicas_now() if self._settings.build.gateway_service else ()
+
+    async def _leaving_gateways(self) -> tuple[Replica, ...]:
+        """Give those of the gateway's replicas that may still answer what they were given."""
+        return await self.acknowledger.leaving_replicas_now() if self._settings.build.gateway_service else ()
 
     def _counts_of(self, tally: Tally) -> CountsWatch:
         return CountsWatch(

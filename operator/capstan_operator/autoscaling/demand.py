@@ -36,6 +36,10 @@ class Rhythm:
     """How old what was said last may be. Then it is as if nothing had been said."""
 
 
+async def _nobody() -> tuple[Replica, ...]:
+    return ()
+
+
 class DemandWatch:
     """Asks until cancelled; `of` gives what was said last of a model."""
 
@@ -43,14 +47,17 @@ class DemandWatch:
         self,
         *,
         replicas: Callable[[], Awaitable[tuple[Replica, ...]]],
+        leaving: Callable[[], Awaitable[tuple[Replica, ...]]] = _nobody,
         port: int,
         is_wanted: Callable[[], bool],
         on_round: Callable[[], None],
         admin_key: AdminKey | None = None,
         rhythm: Rhythm = Rhythm(),
     ) -> None:
-        """`replicas` gives those that are ready; `on_round` is called after each round, also one that told nothing."""
+        """`replicas` gives those that are ready, `leaving` those that take nothing new and may still answer requests;
+        `on_round` is called after each round, also one that told nothing."""
         self._replicas = replicas
+        self._leaving = leaving
         self._port = port
         self._is_wanted = is_wanted
         self._on_round = on_round
@@ -59,6 +66,10 @@ class DemandWatch:
         self._said: dict[str, ReadDemand | None] = {}
         self._before: dict[str, ReadDemand] = {}
         """What each replica had said the last time before that."""
+        self._left: dict[str, ReadDemand] = {}
+        """What those said that are leaving."""
+        self._silent: frozenset[str] = frozenset()
+        """Those of them that did not answer once: they may be of a node that is gone."""
         self._said_at: float | None = None
 
     def of(self, key: ObjectKey) -> Demand | None:
@@ -66,7 +77,10 @@ class DemandWatch:
         now = asyncio.get_running_loop().time()
         if self._said_at is None or now - self._said_at > self._rhythm.fresh:
             return None
-        return add_up([(_of(said, key), _of(self._before.get(id_), key)) for id_, said in self._said.items()])
+        if not any(_of(said, key) for said in self._said.values()):
+            return None  # Nobody says it who may be given more of it.
+        everybody = {**self._said, **self._left}
+        return add_up([(_of(said, key), _of(self._before.get(id_), key)) for id_, said in everybody.items()])
 
     async def run(self) -> None:
         """Ask until cancelled."""
@@ -83,14 +97,19 @@ class DemandWatch:
 
     async def _round(self, session: aiohttp.ClientSession) -> None:
         try:
-            replicas = await self._replicas()
+            replicas, leaving = await self._replicas(), await self._leaving()
         except KubeError as error:
             log.debug("could not list the gateway's replicas", extra={"error": str(error)})
             return
-        said = await asyncio.gather(*(self._ask(session, replica) for replica in replicas))
-        known = {**self._before, **{id_: one for id_, one in self._said.items() if one is not None}}
-        self._said = {replica.id: one for replica, one in zip(replicas, said, strict=True)}
-        self._before = {id_: one for id_, one in known.items() if id_ in self._said}
+        # NB: of those that are leaving nothing is missing that does not come: they may be gone at any moment.
+        asked = [one for one in leaving if one.id not in self._silent]
+        said = await asyncio.gather(*(self._ask(session, replica) for replica in (*replicas, *asked)))
+        known = {**self._before, **{id_: one for id_, one in self._said.items() if one is not None}, **self._left}
+        self._said = {replica.id: one for replica, one in zip(replicas, said, strict=False)}
+        left = {replica.id: one for replica, one in zip(asked, said[len(replicas) :], strict=True)}
+        self._left = {id_: one for id_, one in left.items() if one is not None}
+        self._silent = frozenset(one.id for one in leaving if one.id not in self._left)
+        self._before = {id_: one for id_, one in known.items() if id_ in self._said or id_ in self._left}
         self._said_at = asyncio.get_running_loop().time()
 
     async def _ask(self, session: aiohttp.ClientSession, replica: Replica) -> ReadDemand | None:

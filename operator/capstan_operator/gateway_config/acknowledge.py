@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from capstan_contract.config import ConfigReport
 from capstan_operator.gateway_config.ledger import Ledger, holds
 from capstan_operator.gateway_config.pages import AdminKey, read_page
-from capstan_operator.gateway_config.replicas import Replica, Replicas, View, ready_replicas
+from capstan_operator.gateway_config.replicas import Replica, Replicas, View, leaving_replicas, ready_replicas
 from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.port import KubePort
 from capstan_operator.metrics import Metrics
@@ -92,7 +92,8 @@ class Acknowledger:
         self._asked = False
         self._view: tuple[int, View] | None = None
         self._told: dict[Key, tuple[Expected, AckState]] = {}
-        self._replicas: tuple[float, tuple[Replica, ...]] | None = None
+        self._replicas: tuple[float, tuple[Replica, ...], tuple[Replica, ...]] | None = None
+        """When they were listed; those that are ready, and those that are leaving."""
         self._fast_until = 0.0
         self._roused = asyncio.Event()
 
@@ -213,6 +214,13 @@ class Acknowledger:
 
     async def ready_replicas_now(self) -> tuple[Replica, ...]:
         """Give the gateway's ready replicas, as they were a moment ago. Raises KubeError."""
+        return (await self._list_replicas())[0]
+
+    async def leaving_replicas_now(self) -> tuple[Replica, ...]:
+        """Give those that take nothing new and have not ended, as they were a moment ago. Raises KubeError."""
+        return (await self._list_replicas())[1]
+
+    async def _list_replicas(self) -> tuple[tuple[Replica, ...], tuple[Replica, ...]]:
         now = asyncio.get_running_loop().time()
         if self._replicas is None or now - self._replicas[0] >= self._rhythm.replicas:
             listing = await self._kube.list(
@@ -220,8 +228,8 @@ class Acknowledger:
                 namespace=self._settings.build.install_namespace,
                 label_selector=f"{SERVICE_LABEL}={self._settings.build.gateway_service}",
             )
-            self._replicas = (now, ready_replicas(listing.items))
-        return self._replicas[1]
+            self._replicas = (now, ready_replicas(listing.items), leaving_replicas(listing.items))
+        return self._replicas[1:]
 
     async def _ask_anywhere(self, session: aiohttp.ClientSession, replica: Replica) -> ConfigReport | None:
         """Ask at one address after the other: the operator may have no route to those of one family."""

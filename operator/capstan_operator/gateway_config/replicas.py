@@ -7,9 +7,9 @@ probe, the only one is restarted) is not believed at once either.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from capstan_contract.config import ConfigReport
 from capstan_operator.gateway_config.ledger import EntryId, Ledger, Records, holds
@@ -161,11 +161,20 @@ def _runs(group: Group, entry: EntryId, *, uid: str, generation: int, served: bo
 
 def ready_replicas(slices: Sequence[Manifest]) -> tuple[Replica, ...]:
     """Give the ready endpoints, each pod once. `ready` absent means ready, as the API says."""
+    return _pods(slices, lambda conditions: conditions.get("ready") is not False)
+
+
+def leaving_replicas(slices: Sequence[Manifest]) -> tuple[Replica, ...]:
+    """Give those that take nothing new and have not ended: they may still answer what they were given."""
+    return _pods(slices, lambda said: said.get("ready") is False and said.get("terminating") is True)
+
+
+def _pods(slices: Sequence[Manifest], wanted: Callable[[Mapping[str, Any]], bool]) -> tuple[Replica, ...]:
     found: dict[str, set[str]] = {}
     for item in slices:
         for endpoint in item.get("endpoints") or ():
             addresses = endpoint.get("addresses")
-            if addresses and (endpoint.get("conditions") or {}).get("ready") is not False:
+            if addresses and wanted(endpoint.get("conditions") or {}):
                 pod = (endpoint.get("targetRef") or {}).get("uid") or addresses[0]
                 found.setdefault(str(pod), set()).add(addresses[0])
     return tuple(Replica(pod, tuple(sorted(addresses))) for pod, addresses in sorted(found.items()))

@@ -17,8 +17,13 @@ KEY = ObjectKey("team", "llama")
 
 
 @asynccontextmanager
-async def watching(port: int, *pods: str, fresh: float = 60.0, wanted: bool = True) -> AsyncIterator[DemandWatch]:
+async def watching(
+    port: int, *pods: str, leaving: tuple[gateways.Replica, ...] = (), fresh: float = 60.0, wanted: bool = True
+) -> AsyncIterator[DemandWatch]:
     """A watch that asks these pods again and again."""
+
+    async def going() -> tuple[gateways.Replica, ...]:
+        return leaving
 
     async def ready() -> tuple[gateways.Replica, ...]:
         if "broken" in pods:
@@ -28,6 +33,7 @@ async def watching(port: int, *pods: str, fresh: float = 60.0, wanted: bool = Tr
     rounds = asyncio.Event()
     watch = DemandWatch(
         replicas=ready,
+        leaving=going,
         port=port,
         is_wanted=lambda: wanted,
         on_round=rounds.set,
@@ -97,3 +103,23 @@ async def test_nobody_is_asked_for_nobody() -> None:
         await eventually(is_known, what="the demand")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_gateways_that_are_leaving_still_answer_is_asked_of_a_model() -> None:
+    """A stream of one that ends counts until it does; one that does not answer is missed by nobody, nor asked again."""
+    port, replica = free_port(), Replica()
+    replica.demand = {str(KEY): ModelDemand(inFlight=2)}
+    leaving = (gateways.Replica("going", (own_address(),)), gateways.Replica("gone", ("127.0.0.254",)))
+    async with serve(replica, port), watching(port, "a", leaving=leaving) as watch:
+        found = watch.of(KEY)
+        assert found
+        assert (found.in_flight, found.complete) == (4, True)
+        assert watch._silent == {"gone"}
+
+
+async def test_who_is_leaving_says_nothing_for_those_that_are_ready() -> None:
+    """That nothing is asked of it any more is not what others would say."""
+    port, replica = free_port(), Replica()
+    replica.demand = {str(KEY): ModelDemand()}
+    async with serve(replica, port), watching(port, leaving=(gateways.Replica("going", (own_address(),)),)) as watch:
+        assert watch.of(KEY) is None

@@ -1,6 +1,6 @@
 """Whom the operator asks what the gateways run."""
 
-from capstan_operator.gateway_config.replicas import Replica, ready_replicas
+from capstan_operator.gateway_config.replicas import Replica, leaving_replicas, ready_replicas
 
 
 def test_ready_replicas_are_those_that_are_not_unready() -> None:
@@ -32,3 +32,19 @@ def test_a_pod_with_addresses_of_two_families_is_one_replica() -> None:
         ("u1", ("10.0.0.1", "fd00::1")),
         ("u2", ("10.0.0.2", "fd00::2")),
     ]
+
+
+def test_leaving_replicas_are_those_that_end_and_have_not_ended() -> None:
+    """One that is ready, or only not ready for a while, is none of them."""
+    slices = [
+        {
+            "endpoints": [
+                {"addresses": ["10.0.0.1"], "conditions": {"ready": True, "terminating": False}},
+                {"addresses": ["10.0.0.2"], "conditions": {"ready": False, "terminating": False}},
+                {"addresses": ["10.0.0.3"], "conditions": {"ready": False, "serving": False, "terminating": True},
+                 "targetRef": {"uid": "pod-3"}},
+                {"addresses": ["10.0.0.4"]},
+            ]
+        }
+    ]  # fmt: skip
+    assert leaving_replicas(slices) == (Replica("pod-3"),)
