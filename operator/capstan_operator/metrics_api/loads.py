@@ -24,7 +24,9 @@ from capstan_operator.status.scaling import moment_in
 ASKED_SECONDS: Final = 120.0
 """For so long after a question a model is followed."""
 SPEC_SECONDS: Final = 10.0
-"""How old what is known of its spec may be."""
+"""How old what is known of its spec may be, while few are followed."""
+MOST_READS: Final = 50.0
+"""Specs that are read in a second: with more than 500 models that somebody asks about each is read less often."""
 MOST: Final = 8192
 
 
@@ -107,7 +109,7 @@ class Loads:
         if found is not None:
             found.asked_at = clock  # also where its spec cannot be read now
             self._followed.move_to_end(key)
-        if found is None or clock - found.read_at > SPEC_SECONDS:
+        if found is None or clock - found.read_at > max(SPEC_SECONDS, len(self._followed) / MOST_READS):
             found = await self._read(key, found, clock)
         if found is None:
             return None

@@ -28,7 +28,7 @@ from capstan_operator.metrics_api.authority import (
     read_authority,
 )
 from capstan_operator.metrics_api.front_proxy import FrontProxyError, read_front_proxy
-from capstan_operator.metrics_api.loads import ASKED_SECONDS, SPEC_SECONDS, Loads
+from capstan_operator.metrics_api.loads import ASKED_SECONDS, MOST_READS, SPEC_SECONDS, Loads
 from capstan_operator.metrics_api.place import Place
 from capstan_operator.metrics_api.server import PATH, MetricsApi, model_of
 from capstan_operator.resources.resource import ObjectKey
@@ -224,6 +224,18 @@ async def test_models_are_followed_while_somebody_asks(tmp_path: Path) -> None:
     world.clock += ASKED_SECONDS + 1
     world.loads.step()
     assert len(world.loads) == 0
+
+
+async def test_thousands_of_models_are_not_read_every_few_seconds(tmp_path: Path) -> None:
+    """HPAs ask about each of them four times a minute; the API server is spared by reading each less often."""
+    world = World(tmp_path)
+    keys = [ObjectKey("team", f"m{number}") for number in range(1000)]
+    for _ in range(13):
+        for key in keys:
+            assert await world.loads.of(key) == 2.5
+        world.loads.step()
+        world.clock += SPEC_SECONDS + 1
+    assert world.reads <= len(keys) + 13 * (SPEC_SECONDS + 1) * MOST_READS
 
 
 @pytest.mark.parametrize("spec", [{}, {"scaling": {"max": 3, "strategy": "External"}}])
