@@ -279,7 +279,7 @@ class Autoscaler:
             scaled_object=entry.scaled_object,
             preempted_by="" if cap is None else str(cap.by),
             denied_since=entry.denied_since,
-            rivals=self._hpas(key).rivals,
+            rivals=_rivals(entry, self._hpas(key)),
             hpa_problem=self._hpas(key).problem if entry.use is Use.APPLY else "",
         )
         written = _written_here(entry)
@@ -393,6 +393,13 @@ def _capped(entry: _Entry, found: Decision, cap: Cap | None, now: datetime) -> D
     if found.limited_by is not Limit.MAX and _starved(entry, now) and found.desired > entry.gpus.placed:
         return replace(found, limited_by=Limit.GPUS)
     return found
+
+
+def _rivals(entry: _Entry, sight: HpaSight) -> tuple[str, ...]:
+    """Give the HPAs that are none of ours: also that of KEDA, where KEDA is to scale the model and the operator does,
+    which may not even see the ScaledObject that was left."""
+    is_left = entry.scaling.follows is ScalingStrategy.KEDA and not _may_be_kedas(entry)
+    return (*sight.rivals, *sight.of_keda) if is_left else sight.rivals
 
 
 def _may_be_kedas(entry: _Entry) -> bool:

@@ -45,6 +45,8 @@ class HpaSight:
     """Names of those that somebody else has made for it."""
     problem: str = ""
     """Why ours does not work, in its words."""
+    of_keda: tuple[str, ...] = ()
+    """Names of those that KEDA has made for a ScaledObject of the name of ours."""
 
 
 NOTHING_SEEN: Final = HpaSight()
@@ -56,6 +58,7 @@ class _Seen(NamedTuple):
     model: ObjectKey
     rival: str
     problem: str
+    of_keda: str
 
 
 class HpaWatch:
@@ -122,12 +125,13 @@ def _read(hpa: Manifest, targets: Mapping[_Target, ObjectKey], now: datetime) ->
     if model is None or "deletionTimestamp" in metadata:
         return None
     if (metadata.get("labels") or {}).get(MANAGED_BY_LABEL) == MANAGED_BY:
-        return _Seen(model, "", _problem_of(hpa, now))
+        return _Seen(model, "", _problem_of(hpa, now), "")
     kedas = any(
         owner.get("kind") == SCALED_OBJECTS.kind and owner.get("name") == workload_name(model.name)
         for owner in metadata.get("ownerReferences") or ()
     )
-    return None if kedas else _Seen(model, str(metadata["name"]), "")
+    name = str(metadata["name"])
+    return _Seen(model, "", "", name) if kedas else _Seen(model, name, "", "")
 
 
 def _problem_of(hpa: Manifest, now: datetime) -> str:
@@ -147,5 +151,6 @@ def _by_model(found: Sequence[_Seen]) -> dict[ObjectKey, HpaSight]:
     for one in sorted(found):
         before = sights.get(one.model, NOTHING_SEEN)
         rivals = (*before.rivals, one.rival) if one.rival else before.rivals
-        sights[one.model] = HpaSight(rivals[:MOST_RIVALS], before.problem or one.problem)
+        of_keda = (*before.of_keda, one.of_keda) if one.of_keda else before.of_keda
+        sights[one.model] = HpaSight(rivals[:MOST_RIVALS], before.problem or one.problem, of_keda[:MOST_RIVALS])
     return {key: sight for key, sight in sights.items() if sight != NOTHING_SEEN}

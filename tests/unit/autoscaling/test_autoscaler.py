@@ -397,8 +397,9 @@ def test_a_faulty_edit_is_scaled_as_before() -> None:
 
 
 def test_what_is_seen_of_hpas_is_told() -> None:
-    """Others' for any model that is scaled here; why ours does not work only where there is to be one."""
-    world, sight = World(Demand()), HpaSight(("mine",), "AbleToScale is False")
+    """Others' for any model that is scaled here; why ours does not work only where there is to be one; what KEDA has of
+    a model that it was to scale, while the operator does."""
+    world, sight = World(Demand()), HpaSight(("mine",), "AbleToScale is False", ("keda-hpa-llama-model",))
     world.autoscaler = Autoscaler(
         lambda _: world.demand,
         standing=lambda: world.standing,
@@ -414,3 +415,8 @@ def test_what_is_seen_of_hpas_is_told() -> None:
         told = world.autoscaler.scaled(KEY)
         assert told is not None
         assert (told.rivals, told.hpa_problem) == (("mine",), problem)
+    world.autoscaler.tell(scaled(strategy="KEDA"), deployment(1))
+    world.step()
+    told = world.autoscaler.scaled(KEY)
+    assert told is not None
+    assert told.rivals == ("mine", "keda-hpa-llama-model")

@@ -57,7 +57,7 @@ async def test_hpas_of_other_things_are_nobody_s() -> None:
     world.put("unscaled", target="qwen-model")
     owner = {"kind": "ScaledObject", "name": "llama-model"}
     world.put("keda-hpa-llama-model", metadata={"ownerReferences": [owner]})
-    assert await world.seen() == NOTHING_SEEN
+    assert await world.seen() == HpaSight(of_keda=("keda-hpa-llama-model",))
     world.put("keda-hpa-mine", metadata={"ownerReferences": [{**owner, "name": "mine"}]})
     assert (await world.seen()).rivals == ("keda-hpa-mine",)
 
