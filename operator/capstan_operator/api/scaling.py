@@ -14,6 +14,7 @@ SCALE_UP_SECONDS: Final = 0
 SCALE_DOWN_SECONDS: Final = 300
 IDLE_SECONDS: Final = 600
 COLD_START_SECONDS: Final = scaling.COLD_START_SECONDS
+PREEMPT_AFTER_SECONDS: Final = scaling.PREEMPT_AFTER_SECONDS
 
 
 class ScalingStrategy(StrEnum):
@@ -95,12 +96,21 @@ class Scaling(Part):
     """Whether it gives way to models of a higher `priority` that have work and no GPU: it goes to zero replicas for
     them when it is idle, whatever `min` says, and waits with further ones. Default: false."""
 
+    preemptAfterSeconds: int | None = Field(default=None, ge=1, le=3600)
+    """For how long no node must have taken a replica, for want of GPUs, before `preemptible` models give way to this
+    one. Where nodes are made on demand: a little longer than that takes. Default: 15."""
+
     rules: ClassVar[tuple[Rule, ...]] = scaling.SCALING
 
     @property
     def rank(self) -> int:
         """`priority`, with the default."""
         return self.priority or 0
+
+    @property
+    def preempt_after(self) -> int:
+        """`preemptAfterSeconds`, with the default."""
+        return PREEMPT_AFTER_SECONDS if self.preemptAfterSeconds is None else self.preemptAfterSeconds
 
     @property
     def gives_way(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from capstan_contract.names import API_VERSION
 from capstan_operator.api.kinds import LLM_MODELS, Model
-from capstan_operator.api.scaling import Scaling, ScalingStrategy
+from capstan_operator.api.scaling import PREEMPT_AFTER_SECONDS, Scaling, ScalingStrategy
 from capstan_operator.autoscaling.hpas import NOTHING_SEEN, HpaSight
 from capstan_operator.autoscaling.standing import NO_EXTERNAL_SCALER, NO_METRICS_API, Standing
 from capstan_operator.desired.autoscaler import NOTHING_SAID, ScalerEndpoint, ScalerSays, Use
@@ -27,7 +27,7 @@ from capstan_operator.kube.events import Subject
 from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.scaling.decision import MISSED_SECONDS, Decision, Limit, Now, Reason, Scaler
 from capstan_operator.scaling.demand import Demand
-from capstan_operator.scaling.preemption import STARVED_SECONDS, Cap, Contender, Preemption
+from capstan_operator.scaling.preemption import Cap, Contender, Preemption
 from capstan_operator.status.scaling import PREEMPTED, Scaled, moment_in, moment_of_failure
 
 log = logging.getLogger(__name__)
@@ -353,7 +353,7 @@ def _contender(key: ObjectKey, entry: _Entry, found: Decision, now: datetime, cl
         place=gpus.place,
         wanted=_asked(entry, found),
         placed=gpus.placed,
-        starved=_starved(entry, now),
+        starved=_starved(entry, now, entry.scaling.preempt_after),
         has_work=_has_work(entry, clock),
         idle_seconds=entry.scaler.idle_seconds(clock),
     )
@@ -380,8 +380,9 @@ def _asked(entry: _Entry, found: Decision) -> int:
     return max(found.desired, entry.current) if is_said and found.desired else found.desired
 
 
-def _starved(entry: _Entry, now: datetime) -> int:
-    return sum((now - since).total_seconds() >= STARVED_SECONDS for since in entry.gpus.starved_since)
+def _starved(entry: _Entry, now: datetime, seconds: float = PREEMPT_AFTER_SECONDS) -> int:
+    """Give how many of its pods no node takes for want of GPUs, since so long."""
+    return sum((now - since).total_seconds() >= seconds for since in entry.gpus.starved_since)
 
 
 def _capped(entry: _Entry, found: Decision, cap: Cap | None, now: datetime) -> Decision:

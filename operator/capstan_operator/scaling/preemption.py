@@ -19,8 +19,6 @@ from capstan_operator.resources.resource import ObjectKey
 
 IDLE_SECONDS: Final = 60.0
 """For so long nothing must have been asked of a model before it is put to zero for another one."""
-STARVED_SECONDS: Final = 15.0
-"""For so long no node must have taken a replica: one that is leaving may be about to give its GPUs back."""
 GRANTED_SECONDS: Final = 120.0
 """For so long what was given up for a model is on its way to it, and nothing more is given up for the same replica."""
 PEACE_SECONDS: Final = 120.0

@@ -151,6 +151,20 @@ def test_nobody_goes_who_works_or_of_whom_nothing_is_known() -> None:
         assert (world.running[IDLE], world.running[BUSY]) == (1, 0)
 
 
+def test_nodes_that_are_on_their_way_are_waited_for() -> None:
+    """As long as the model says that has the higher priority: also longer than its start takes."""
+    world = two()
+    world.models[BUSY] = make_model(
+        "busy", resources={"gpus": 1}, scaling={"max": 4, "min": 0, "priority": 10, "preemptAfterSeconds": 300}
+    )
+    world.demands[BUSY] = WAITS
+    world.run(290)
+    assert (world.running[IDLE], world.running[BUSY]) == (1, 0)
+    assert world.told(BUSY)[0] == "InsufficientGPU"
+    world.run(30)
+    assert (world.running[IDLE], world.running[BUSY]) == (0, 1)
+
+
 def test_nobody_goes_for_a_model_that_has_no_work() -> None:
     """That `min` asks for a replica pushes nobody out."""
     world = two()

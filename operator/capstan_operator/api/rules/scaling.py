@@ -6,6 +6,8 @@ from capstan_operator.api.schema import Rule
 
 COLD_START_SECONDS: Final = 120
 """What `coldStartSeconds` is where nothing is said."""
+PREEMPT_AFTER_SECONDS: Final = 15
+"""What `preemptAfterSeconds` is where nothing is said: a pod that is leaving may be about to give its GPUs back."""
 _SCALED = "!has(self.strategy) || self.strategy != 'External'"
 _WHY_NOT_EXTERNAL = "must not be set together with `strategy: External`: somebody else says how many replicas there are"
 
@@ -40,6 +42,12 @@ SCALING = (
         message=_WHY_NOT_EXTERNAL,
         holds=lambda self: self.preemptible is None or not self.is_external,
         field_path=".preemptible",
+    ),
+    Rule(
+        cel=f"!has(self.preemptAfterSeconds) || {_SCALED}",
+        message=_WHY_NOT_EXTERNAL,
+        holds=lambda self: self.preemptAfterSeconds is None or not self.is_external,
+        field_path=".preemptAfterSeconds",
     ),
 )
 
