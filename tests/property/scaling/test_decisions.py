@@ -92,6 +92,8 @@ def test_more_demand_never_asks_for_less(
         rejected=max(less.rejected, more.rejected),
         tokens=max(less.tokens, more.tokens),
         first_token=max((one for one in (less.first_token, more.first_token) if one is not None), default=None),
+        kv_used=None if less.kv_used is None else max(less.kv_used, more.kv_used or 0.0),
+        kv_told=less.kv_told,  # What is not known is neither more nor less.
         complete=less.complete,
     )
     desired = []
