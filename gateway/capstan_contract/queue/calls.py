@@ -199,6 +199,11 @@ class Queue:
         """Say that nobody wants these any more; those that are not there change nothing. Gives how many were."""
         return self._call(scripts.CANCEL, *ids)
 
+    def withdraw(self, ids: Iterable[str]) -> Call:
+        """Cancel those of these that no worker has; the others stay as they are. `read_ids` reads the reply: those that
+        are gone now, which nobody will begin with."""
+        return self._call(scripts.WITHDRAW, *ids)
+
     def give_back(
         self, worker: str, ids: Iterable[str], *, crashed: bool, had: bool = False,
         attempts: Mapping[str, int] = MappingProxyType({}),

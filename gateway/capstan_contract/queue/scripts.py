@@ -603,6 +603,21 @@ return found
 )
 """ARGV: prefix, then ids. Gives how many were there."""
 
+WITHDRAW: Final = (
+    _COMMON
+    + _EVEN_FULL
+    + """
+local withdrawn = {}
+for at = 2, #ARGV do
+  if redis.call('HGET', entry(ARGV[at]), 's') == 'w' and cancel(ARGV[at]) == 1 then
+    withdrawn[#withdrawn + 1] = ARGV[at]
+  end
+end
+return withdrawn
+"""
+)
+"""ARGV: prefix, then ids. Cancels those that no worker has, and gives them; the others stay as they are."""
+
 GIVE_BACK: Final = (
     _COMMON
     + _EVEN_FULL

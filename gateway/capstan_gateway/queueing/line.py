@@ -290,6 +290,14 @@ class Line:
             found += read_ids(await self.run(self.calls.known(asked[start : start + BATCH])))
         return found
 
+    async def withdraw(self, ids: Iterable[str]) -> list[str]:
+        """Take out those that no worker has, and give them: nobody will begin with them. Raises StoreDown: then nobody
+        knows which those are."""
+        asked, found = list(ids), []
+        for start in range(0, len(asked), BATCH):
+            found += read_ids(await self.run(self.calls.withdraw(asked[start : start + BATCH])))
+        return found
+
     async def leave(self) -> None:
         """Say that the gateway ends: what it has left is dropped. Raises StoreDown."""
         if self._flushing is not None:

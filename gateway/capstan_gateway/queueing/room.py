@@ -159,7 +159,7 @@ class Room:
         for line in used:
             if now - line.state_at > STALE_SECONDS:
                 line.state = None
-            self._send_directly(line)
+            await self._send_directly(line)
             self._end_hopeless(line)
 
     async def _beat(self, line: Line) -> None:
@@ -179,21 +179,32 @@ class Room:
             if reader is not None and line.state is not None and line.state.dropped:
                 reader.look_again()
 
-    def _send_directly(self, line: Line) -> None:
+    async def _send_directly(self, line: Line) -> None:
         """Let entries go that wait in vain though the model has an endpoint: Redis is away, or no worker takes."""
         now = self._loop.time()
         reader = self._readers.get(line.model_id)
         away_since = None if reader is None else reader.away_since
         away = away_since is not None and now - away_since > AWAY_SECONDS
         untaken = line.state is not None and line.state.workers == 0
-        unbegun = untaken and line.state is not None and line.state.running == 0
         if not (away or untaken):
             return
+        once: list[str] = []
         for entry in line.entries.values():
-            if not (entry.call.repeatable or unbegun):
-                continue  # A worker may have it, for all that is known.
             if now - entry.began_at > AWAY_SECONDS and entry.waits and is_ready(entry, now):
-                entry.fail(SentDirectly())
+                if entry.call.repeatable:
+                    entry.fail(SentDirectly())
+                elif untaken and entry.accepted:
+                    once.append(entry.id)
+        if not once:
+            return
+        # A worker may have one of these, for all that is known: it is away, or has come just now.
+        try:
+            withdrawn = await line.withdraw(once)
+        except StoreDown:
+            return
+        for entry_id in withdrawn:
+            if (found := line.entries.get(entry_id)) is not None:
+                found.fail(SentDirectly())
 
     def _end_hopeless(self, line: Line) -> None:
         """End what waits for replicas of which none comes up."""

@@ -23,6 +23,7 @@ from capstan_contract.queue.names import (
     ALIVE_MS,
     BATCH_TURN_MS,
     LEASE_MS,
+    MOST_BELLS,
     MOST_GAP_MS,
     MOST_MEAN_AGE_MS,
     MOST_OUT,
@@ -605,6 +606,7 @@ def test_a_redis_without_room_lets_go_on_what_is_there(queue: HeldQueue) -> None
         calls.post("w", [Post("answered", 1, 0, Kind.HEAD, b"h"), Post("answered", 1, 1, Kind.DATA, b"data")]),
         calls.acknowledge([("answered", 4)]),
         calls.cancel(["unwanted"]),
+        calls.withdraw(["answered"]),
         calls.give_back("w", ["back"], crashed=False),
         calls.take("v", most=1, spare=1),
         calls.post("w", [Post("answered", 1, 2, Kind.END, b"")]),
@@ -774,3 +776,104 @@ def test_what_comes_when_nobody_waits_for_it_is_not_put_in(queue: HeldQueue) -> 
     assert read_placed(queue.ask("late", not_after_ms=queue.now - 1)).word is Outcome.LATE
     assert queue.left() == set()
     assert read_placed(queue.ask("in time", not_after_ms=queue.now)).accepted
+
+
+@pytest.mark.parametrize("room", [1, 5])
+def test_the_turn_of_class_batch_comes_before_what_is_more_urgent(queue: HeldQueue, room: int) -> None:
+    """When class batch has waited for its time one of it goes first, though others wait and nothing is to spare."""
+    for number in range(6):
+        queue.ask(f"urgent-{number}", priority=PriorityClass.HIGH, ttl_ms=600_000)
+    for number in range(2):
+        queue.ask(f"batch-{number}", priority=PriorityClass.BATCH, ttl_ms=600_000)
+    queue.now += BATCH_TURN_MS
+    are_there(queue, "w")
+    expected = ["batch-0", *(f"urgent-{number}" for number in range(5))]
+    assert [one.id for one in queue.take("w", room, spare=0)] == expected[:room]
+
+
+def test_a_clock_that_is_put_back_keeps_no_class_waiting(queue: HeldQueue) -> None:
+    """Where the clock of Redis has gone back an hour, class batch waits for its time from then on, and no hour more."""
+    queue.ask("batch", priority=PriorityClass.BATCH, ttl_ms=86_400_000)
+    are_there(queue, "w")
+    queue.now -= 3_600_000
+    are_there(queue, "w")
+    assert queue.take("w", spare=0) == []
+    queue.now += BATCH_TURN_MS
+    are_there(queue, "w")
+    assert [one.id for one in queue.take("w", spare=0)] == ["batch"]
+
+
+@pytest.mark.parametrize("why", ["dead", "late"])
+def test_what_is_dropped_costs_its_tenant_nothing(queue: HeldQueue, why: str) -> None:
+    """Who has asked for much of which nothing was taken, as its gateway died or its time was over, stands where it
+    would without that."""
+    queue.ask("a", tenant="a", tokens=1000, gateway="dead", ttl_ms=1_000)
+    for number in range(3):
+        queue.ask(f"b{number}", tenant="b", gateway="g")
+    if why == "dead":
+        queue.forget_gateway("dead")
+    else:
+        queue.now += 1_000
+    assert [one.id for one in queue.take("w")] == ["b0"]
+    queue.ask("again", tenant="a", tokens=1000, gateway="g")
+    assert [one.id for one in queue.take("w")] == ["again"]
+
+
+def test_what_redis_has_given_up_is_nobodys_when_it_is_cancelled(queue: HeldQueue) -> None:
+    """An entry that is cancelled after Redis has given it up is in nobody's list any more."""
+    queue.ask("e")
+    queue.client.delete(f"{queue.calls.prefix}entry:e")
+    queue.run(queue.calls.cancel(["e"]))
+    assert queue.left() <= {"finish:1"}
+
+
+def test_the_dead_are_noticed_when_the_time_of_a_lease_is_over(queue: HeldQueue) -> None:
+    """After an outage the silence of others says nothing for the time of a lease, and no longer."""
+    queue.run(queue.calls.beat("g"))
+    queue.ask("runs", gateway="g")
+    queue.take("w")
+    queue.now += 20_000
+    queue.age("w")
+    for _ in range(LEASE_MS // QUIET_MS):
+        assert queue.run(queue.calls.sweep()) == 0
+        queue.now += QUIET_MS
+        queue.run(queue.calls.beat("g"))
+    queue.now -= 1
+    assert queue.run(queue.calls.sweep()) == 0
+    queue.now += 1
+    assert queue.run(queue.calls.sweep()) == 1
+
+
+def test_of_a_dead_gateway_that_was_passed_by_nothing_stays(queue: HeldQueue) -> None:
+    """What a gateway waits for that does not come back is dropped, and so is the note of what was passed by."""
+    queue.ask("e", gateway="dead")
+    for _ in range(3):
+        queue.now += QUIET_MS
+        queue.run(queue.calls.beat("g"))
+        assert queue.take("w") == []
+    queue.run(queue.calls.sweep())
+    left = {key.decode().removeprefix(queue.calls.prefix) for key in queue.client.scan_iter("capstan:*")}
+    assert not {name for name in left if name.startswith(("silent:", "entry:", "own:"))}
+
+
+def test_bells_are_bounded(queue: HeldQueue) -> None:
+    """However much waits, so many bells at most do."""
+    for number in range(MOST_BELLS + 5):
+        queue.ask(f"e{number}")
+    assert queue.client.llen(bell_key(queue.calls.prefix)) == MOST_BELLS
+
+
+def test_only_what_nobody_has_is_withdrawn(queue: HeldQueue) -> None:
+    """What waits, or was passed by, is gone when it is withdrawn; what a worker has goes on, and is not given."""
+    for name in ("taken", "passed by", "waits"):
+        queue.ask(name, gateway="h" if name == "passed by" else "g", tenant=name)
+    queue.run(queue.calls.beat("g"))
+    queue.client.zadd(f"{queue.calls.prefix}alive", {"h": queue.now + ALIVE_MS - SILENT_MS})
+    assert [one.id for one in queue.take("w")] == ["taken"]
+    asked = queue.calls.withdraw(["taken", "passed by", "waits", "never"])
+    assert read_ids(queue.run(asked)) == ["passed by", "waits"]
+    assert read_ids(queue.run(asked)) == []
+    queue.run(queue.calls.beat("h"))
+    assert queue.take("w", 5) == []
+    assert post(queue, "w", Post("taken", 1, 0, Kind.END, b"")) == [Posted.OK]
+    assert queue.left() <= {"finish:1"}

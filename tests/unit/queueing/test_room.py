@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from capstan_contract.config import ModelQueue
-from capstan_contract.queue.calls import State
+from capstan_contract.queue import scripts
+from capstan_contract.queue.calls import Kind, Piece, State
 from capstan_contract.queue.names import PriorityClass
-from capstan_contract.queue.wire import Packing
+from capstan_contract.queue.wire import AnswerHead, Packing
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.queueing.dispatcher import QueueDispatcher
 from capstan_gateway.queueing.entry import Entry, SentDirectly
@@ -23,8 +24,10 @@ from capstan_gateway.routing.port import Call, Queueing
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.settings import Settings
 from capstan_gateway.stores.port import StoreDown
+from capstan_gateway.stores.scripted import Script
 from capstan_gateway.telemetry.metrics import Metrics
 from capstan_gateway.upstream.port import Endpoint
+from support.wait import eventually
 
 NOBODY = State((0, 0, 0, 0), 0, 0, 0, running=0, room=0, workers=0, gateways=1)
 
@@ -46,9 +49,9 @@ class Away:
         """Do nothing."""
 
 
-def a_room(monkeypatch: pytest.MonkeyPatch) -> Room:
-    """Give the queues of a gateway whose Redis is away."""
-    monkeypatch.setattr(Room, "_make_links", lambda *_: Away())
+def a_room(monkeypatch: pytest.MonkeyPatch, links: Away | None = None) -> Room:
+    """Give the queues of a gateway whose Redis is away, unless it is told otherwise."""
+    monkeypatch.setattr(Room, "_make_links", lambda *_: links or Away())
     settings = Settings(redis_url="redis://127.0.0.1:6379")
     return Room(settings, metrics=Metrics(), rng=Random(7), secret_of=lambda _: None)  # noqa: S311
 
@@ -74,18 +77,36 @@ def waiting_entry(line: Line, call: Call) -> Entry:
     return entry
 
 
+class Withdrawing(Away):
+    """A Redis that says which entries it had that nobody has taken."""
+
+    def __init__(self, waiting: list[bytes]) -> None:
+        self.waiting = waiting
+
+    async def call(self, key: str, command: bytes) -> Any:
+        """Give them."""
+        assert Script(scripts.WITHDRAW).sha.encode() in command
+        return self.waiting
+
+
 @pytest.mark.parametrize(
-    ("repeatable", "running", "sent"), [(True, 1, True), (True, 0, True), (False, 0, True), (False, 1, False)]
+    ("repeatable", "links", "sent"),
+    [
+        (True, Away(), True),
+        (False, Withdrawing([b"e"]), True),
+        (False, Withdrawing([]), False),
+        (False, Away(), False),
+    ],
 )
-async def test_what_a_worker_may_have_had_is_not_sent_directly(
-    monkeypatch: pytest.MonkeyPatch, repeatable: bool, running: int, sent: bool
+async def test_what_a_worker_may_have_is_not_sent_directly(
+    monkeypatch: pytest.MonkeyPatch, repeatable: bool, links: Away, sent: bool
 ) -> None:
-    """Where no worker takes, who has waited is sent to an endpoint; but not what must not be sent twice, as long as
-    something was taken and has not come to its end: that may be it."""
-    room = a_room(monkeypatch)
+    """Where no worker takes, who has waited is sent to an endpoint; what must not be sent twice only if Redis says that
+    nobody has it, and lets nobody have it from then on."""
+    room = a_room(monkeypatch, links)
     line = room.line("t/chat", "chat")
     entry = waiting_entry(line, a_call(1, repeatable=repeatable))
-    line.state, line.state_at = NOBODY._replace(running=running), asyncio.get_running_loop().time()
+    line.state, line.state_at = NOBODY, asyncio.get_running_loop().time()
     await room.look()
     assert entry.over is sent
     if sent:
@@ -112,3 +133,34 @@ async def test_what_was_full_when_a_request_was_queued_is_asked_later(monkeypatc
     line.state = NOBODY._replace(workers=1)
     await dispatcher.dispatch(call)
     assert seen[1] == {call.endpoints.states[0]}
+
+
+class Taking(Away):
+    """A Redis that takes every entry, and of which nobody hears more."""
+
+    async def call(self, key: str, command: bytes) -> Any:
+        """Take it."""
+        if b"XREAD" in command:
+            await asyncio.sleep(0.01)
+            return None
+        return [b"ok", 0, -1] if Script(scripts.ENQUEUE).sha.encode() in command else []
+
+
+async def test_what_starts_over_is_at_no_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that has begun is counted where its engine is; when it has to start over it waits, and is nowhere."""
+    room, call = a_room(monkeypatch, Taking()), a_call(1)
+    line = room.line("t/chat", "chat")
+    line.state = NOBODY._replace(waiting=(0, 1, 0, 0), workers=1)
+    call = replace(call, whole_bytes=1000)
+    dispatcher = QueueDispatcher(None, room, budget=RetryBudget(), metrics=Metrics())  # type: ignore[arg-type]
+    asking = asyncio.create_task(dispatcher.dispatch(call))
+    entry = await eventually(lambda: next((one for one in line.entries.values() if one.accepted), None), what="it")
+    head = AnswerHead(200, "application/json", "w", "10.0.0.0:80").write()
+    entry.feed(Piece(entry.id, 1, Kind.HEAD, Packing().pack(entry.id, "h", head), (1, 0), 0))
+    await eventually(lambda: line.at == {"10.0.0.0:80": 1}, what="the place")
+    assert entry.start_over()
+    await eventually(lambda: line.at == {}, what="no place")
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await room.aclose()
+    assert (line.entries, line.at) == ({}, {})
