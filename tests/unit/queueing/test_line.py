@@ -213,6 +213,21 @@ async def test_cancels_are_said_again_until_redis_hears_them() -> None:
     assert len(links.of(scripts.CANCEL)) == 1
 
 
+async def test_what_nobody_wants_is_said_before_the_gateway_is_heard() -> None:
+    """What a gateway has given up while Redis was away is cancelled before its beat lets wait again what was passed
+    by: else a worker might begin with it."""
+    links = Ahead()
+    line = a_line(links)
+    links.down = True
+    line.cancel("given up")
+    with pytest.raises(StoreDown):
+        await line.flush()
+    links.down = False
+    await line.beat(sweep=False)
+    assert links.calls == links.of(scripts.CANCEL) + links.of(scripts.BEAT)
+    assert len(links.calls) == 2
+
+
 async def test_what_was_passed_on_is_told_together_and_not_lost() -> None:
     """Many small pieces are one call; one that Redis did not hear is said with the next one, as far as it is read."""
     links = FakeLinks()

@@ -18,11 +18,14 @@ class Engine:
 
     def __init__(self, computed: float | None) -> None:
         self.computed = computed
+        self.telling = 0.0
+        """Seconds that it takes to say that."""
         self.now = 1000.0
         self.watch = Watch(self.pulse, seconds=SECONDS, every=EVERY, now=lambda: self.now)
         self.watch.begin()
 
     async def pulse(self) -> float | None:
+        self.now += self.telling
         return self.computed
 
     async def looks(self, times: int) -> bool:
@@ -52,6 +55,13 @@ async def test_time_in_which_the_worker_stood_still_counts_nothing() -> None:
     engine.now += 5 * SECONDS
     assert not await engine.looks(1)
     assert await engine.looks(int(SECONDS / EVERY))
+
+
+async def test_an_engine_that_tells_slowly_is_found_too() -> None:
+    """The time that an engine takes to say what it has computed is none in which the worker stood still."""
+    engine = Engine(7.0)
+    engine.telling = SECONDS / 2
+    assert await engine.looks(int(2 * SECONDS / EVERY))
 
 
 async def test_one_whose_counts_grow_never_hangs() -> None:

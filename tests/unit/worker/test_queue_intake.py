@@ -58,10 +58,62 @@ class _Deaf(_Link):
         raise QueueAway("away")
 
 
+def test_an_end_while_it_asks_is_answered_at_once() -> None:
+    """Where an entry ends while the worker takes others, and more wait than it has taken, it asks anew at once, though
+    it had left nothing before."""
+
+    async def run() -> float:
+        running, asks = 1, 0
+
+        async def start(_: Taken) -> None:
+            nonlocal running
+            running += 1
+
+        class Slow(_Link):
+            async def run(self, call: Call) -> Any:
+                nonlocal running, asks
+                asks += 1
+                if asks == 2:
+                    running -= 1
+                    intake.wake()
+                return await super().run(call)
+
+            async def hear(self, key: str, seconds: float) -> bytes | None:
+                return b""
+
+        engine, link = ScriptedEngine(places=PLACES), Slow(0, 0)
+        intake = _intake(engine, link, start, running=lambda: running)
+        await intake.take_step()
+        assert intake.room == PLACES - 1
+        link.urgent = PLACES
+        await intake.bell_step()
+        await intake.take_step()
+        began = asyncio.get_running_loop().time()
+        await intake.take_step()
+        assert link.urgent == 0
+        return asyncio.get_running_loop().time() - began
+
+    assert run_virtually(run()) == 0.0
+
+
+def test_room_that_an_end_makes_is_told() -> None:
+    """Also where nothing is asked, as nothing waits, an end leaves one place more; never more than there are."""
+
+    async def run() -> None:
+        intake = _intake(ScriptedEngine(places=PLACES, others=1), _Link(0, 0), None, running=lambda: 0)
+        await intake.take_step()
+        assert intake.room == PLACES - 1
+        for _ in range(3):
+            intake.wake()
+        assert intake.room == PLACES
+
+    run_virtually(run())
+
+
 def test_a_bell_that_was_lost_with_its_connection_is_answered() -> None:
     """A worker whose Redis breaks off while it listens asks at once what has come, as the bell is nobody else's."""
 
-    async def run() -> list[float]:
+    async def run() -> float:
         started: list[Taken] = []
 
         async def start(one: Taken) -> None:
@@ -75,9 +127,9 @@ def test_a_bell_that_was_lost_with_its_connection_is_answered() -> None:
         before = asyncio.get_running_loop().time()
         await intake.take_step()
         assert len(started) == 1
-        return [asyncio.get_running_loop().time() - before]
+        return asyncio.get_running_loop().time() - before
 
-    assert run_virtually(run()) == [0.0]
+    assert run_virtually(run()) == 0.0
 
 
 def _intake(engine: ScriptedEngine, link: _Link, start: Any, *, running: Any) -> Intake:
