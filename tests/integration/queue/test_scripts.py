@@ -846,11 +846,13 @@ def test_the_dead_are_noticed_when_the_time_of_a_lease_is_over(queue: HeldQueue)
 
 def test_of_a_dead_gateway_that_was_passed_by_nothing_stays(queue: HeldQueue) -> None:
     """What a gateway waits for that does not come back is dropped, and so is the note of what was passed by."""
-    queue.ask("e", gateway="dead")
+    for name in ("e", "given up by Redis"):
+        queue.ask(name, gateway="dead")
     for _ in range(3):
         queue.now += QUIET_MS
         queue.run(queue.calls.beat("g"))
         assert queue.take("w") == []
+    queue.client.delete(f"{queue.calls.prefix}entry:given up by Redis")
     queue.run(queue.calls.sweep())
     left = {key.decode().removeprefix(queue.calls.prefix) for key in queue.client.scan_iter("capstan:*")}
     assert not {name for name in left if name.startswith(("silent:", "entry:", "own:"))}
