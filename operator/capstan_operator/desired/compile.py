@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
-from capstan_contract.config import Backend, GatewayConfig, ModelEntry, ServiceBackend
+from capstan_contract.config import Backend, GatewayConfig, ModelEntry, ServiceBackend, StaticBackend
 from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.desired.candidates import (
     ACCEPTED,
@@ -185,7 +185,7 @@ class _Run:
         """Say of each entry whether replicas come up, as the status says now: also of one that stays."""
         for id_, entry in self.entries.items():
             model = self.models.get(key_of(id_))
-            failure = start_failure_of(model.status) if model and isinstance(entry.backend, ServiceBackend) else None
+            failure = start_failure_of(model.status) if model and _has_replicas(entry.backend) else None
             if failure != entry.startFailure:
                 self.entries[id_] = entry.model_copy(update={"startFailure": failure})
 
@@ -244,3 +244,8 @@ def _in_words(verdict: Verdict) -> Verdict:
         return verdict
     message = f"{ACCEPTED.message}, with less than it names: {describe(verdict.without)}"
     return replace(verdict, message=message)
+
+
+def _has_replicas(backend: Backend) -> bool:
+    """Whether replicas of ours answer: those of a Service; or processes, of which none is ready."""
+    return isinstance(backend, ServiceBackend) or (isinstance(backend, StaticBackend) and not backend.urls)

@@ -13,12 +13,13 @@ from capstan_contract.config import StartFailure
 
 START_FAILURE: Final = "startFailure"
 """The field of the status."""
+CRASH_LOOP: Final = "CrashLoop"
 _OTHER: Final = "no replica becomes ready"
 _WORDS: Final[Mapping[str, str]] = {
     "ImagePullFailed": "its image cannot be pulled",
     "ContainerConfigError": "its container cannot be started",
     "OutOfMemory": "it needs more memory than it may have",
-    "CrashLoop": "its engine ends again each time that it is started",
+    CRASH_LOOP: "its engine ends again each time that it is started",
     "Unschedulable": "no node takes a replica",
     "InsufficientGPU": "no GPU is free for a replica",
     "Preempted": "the GPUs for a replica are needed for others",

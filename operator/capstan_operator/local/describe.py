@@ -114,7 +114,7 @@ def _differences(old: ModelEntry, new: ModelEntry) -> list[str]:
     if old.servedName != new.servedName:
         sentences.append(f"is now served as '{new.servedName}', no longer as '{old.servedName}'")
     here = isinstance(old.backend, StaticBackend) and isinstance(new.backend, StaticBackend)
-    untold = {"servedName", "generation", *(["backend"] if here else [])}
+    untold = {"servedName", "generation", "startFailure", *(["backend"] if here else [])}
     fields = [name for name in ModelEntry.model_fields if name not in untold]
     changed = [name for name in fields if getattr(old, name) != getattr(new, name)]
     if changed:

@@ -4,15 +4,16 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 
 from capstan_operator.local.configdir import write_atomically
 from capstan_operator.local.launch import Launch, engine_command
-from capstan_operator.local.plan import Plan, Process, Slot, State
+from capstan_operator.local.plan import Crashes, Plan, Process, Slot, State
 from capstan_operator.local.ports import free_ports
 from capstan_operator.local.process import Child
 
@@ -62,7 +63,7 @@ class Engines:
         self._ids = itertools.count(1)
         self._engines: dict[int, _Engine] = {}
         self._starting: dict[int, Process] = {}
-        self._crashes: dict[Slot, tuple[Launch, int]] = {}
+        self._crashes: dict[Slot, Crashes] = {}
         self._resting: set[tuple[Slot, Launch]] = set()
         self._closing = False
 
@@ -75,6 +76,11 @@ class Engines:
     def resting(self) -> frozenset[tuple[Slot, Launch]]:
         """What has crashed and is not to be started yet."""
         return frozenset(self._resting)
+
+    @property
+    def crashes(self) -> Mapping[Slot, Crashes]:
+        """How often each slot has crashed in a row."""
+        return self._crashes
 
     def carry_out(self, plan: Plan) -> None:
         """Begin what the plan says; `changed` tells how it goes on."""
@@ -173,9 +179,11 @@ class Engines:
     def _rest(self, engine: _Engine, why: str) -> None:
         """Keep a crashed slot from being started again for a while; show why it crashed the first time."""
         slot, launch = engine.process.slot, engine.process.launch
-        of, before = self._crashes.get(slot, (launch, 0))
-        crashes = before + 1 if of == launch else 1
-        self._crashes[slot] = (launch, crashes)
+        before = self._crashes.get(slot)
+        if before is None or before.launch != launch:
+            before = Crashes(launch, 0, datetime.now(UTC))
+        crashes = before.count + 1
+        self._crashes[slot] = replace(before, count=crashes)
         seconds = rest_seconds(crashes)
         self._say(slot.model.name, f"{launch.title} {why}; starting it again in {seconds:g} s")
         if crashes == 1 and (tail := engine.child.tail()):

@@ -8,10 +8,15 @@ The rules, in the order of what they protect:
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from capstan_operator.local.launch import Launch
 from capstan_operator.resources.resource import ObjectKey
+
+MANY_CRASHES: Final = 3
+"""So many in a row are no accident, as in a cluster."""
 
 
 class State(StrEnum):
@@ -45,6 +50,16 @@ class Process:
 
 
 @dataclass(frozen=True)
+class Crashes:
+    """How a slot has crashed, without having served for a while in between."""
+
+    launch: Launch
+    count: int
+    since: datetime
+    """When the first of them was, with a time zone."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to do now."""
 
@@ -67,6 +82,23 @@ def plan_processes(
         if right is None and (slot, launch) not in resting:
             start.append((slot, launch))
     return Plan(start=tuple(start), stop=tuple(sorted(process.id for process in live if process.id not in keep)))
+
+
+def failing_models(
+    processes: Collection[Process], wanted: Mapping[Slot, Launch], crashes: Mapping[Slot, Crashes]
+) -> dict[ObjectKey, datetime]:
+    """Give the models of which no process comes up, and since when: none is ready, also none of an older launch, and
+    each that is wanted has crashed MANY_CRASHES times in a row."""
+    alive = {process.slot.model for process in processes if process.state is State.READY}
+    since: dict[ObjectKey, datetime] = {}
+    coming = set[ObjectKey]()
+    for slot, launch in wanted.items():
+        found = crashes.get(slot)
+        if found is None or found.launch != launch or found.count < MANY_CRASHES:
+            coming.add(slot.model)
+        else:
+            since[slot.model] = min(found.since, since.get(slot.model, found.since))
+    return {key: at for key, at in since.items() if key not in coming and key not in alive}
 
 
 def serving_processes(

@@ -7,7 +7,8 @@ as they are, starts and stops what the plan says, and writes the gateway config 
 import asyncio
 import signal
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +21,7 @@ from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.members import describe
 from capstan_operator.desired.name_rules import ONE_TENANT
 from capstan_operator.desired.queueing import InstalledQueue
+from capstan_operator.desired.starting import CRASH_LOOP, START_FAILURE
 from capstan_operator.desired.types import CompiledGateway
 from capstan_operator.local.configdir import write_atomically, write_config
 from capstan_operator.local.engine_processes import Engines
@@ -29,7 +31,7 @@ from capstan_operator.local.gateway_process import GatewayProcess
 from capstan_operator.local.key_book import KeyBook
 from capstan_operator.local.keys import write_credentials
 from capstan_operator.local.launch import Choices, Launch, NotHere, on_chosen_engine, plan_launch, wanted_replicas
-from capstan_operator.local.plan import Process, Slot, plan_processes, serving_processes
+from capstan_operator.local.plan import Process, Slot, failing_models, plan_processes, serving_processes
 from capstan_operator.local.ports import check_port
 from capstan_operator.local.statedir import ADDRESS, state_directory
 from capstan_operator.local.tell import Scene, Teller
@@ -192,8 +194,10 @@ class _Session:
         launches, absent = _launches(accepted, self._options.choices)
         self._engines.carry_out(plan_processes(self._engines.processes, launches, self._engines.resting))
         serving = serving_processes(self._engines.processes, launches)
+        failing = failing_models(self._engines.processes, launches, self._engines.crashes)
+        told = [with_start_failure(model, failing.get(model.key)) for model in accepted]
         compiled = compile_folder(
-            accepted, self._config, lambda model: _backend(model, serving), self._policies, queue=self._queue
+            told, self._config, lambda model: _backend(model, serving), self._policies, queue=self._queue
         )
         missing = write_credentials(
             self._options.state / "credentials", compiled.credentials, self._options.environment
@@ -236,6 +240,13 @@ class _Session:
     async def _everybody_knows(self) -> None:
         """Wait until the gateway runs the newest config."""
         await self._gateway.acknowledged(lambda: self._config.hash)
+
+
+def with_start_failure(model: Model, since: datetime | None) -> Model:
+    """Give a model with a status that says whether its processes come up, whatever its file says of another place."""
+    failure = {} if since is None else {START_FAILURE: {"reason": CRASH_LOOP, "since": since.isoformat()}}
+    said = {field: value for field, value in model.status.items() if field != START_FAILURE}
+    return replace(model, status={**said, **failure})
 
 
 def compile_folder(

@@ -447,6 +447,22 @@ def test_an_engine_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
         assert re.search(r"chat +chat, quick +simulator .* not ready", up.output)
 
 
+def test_clients_of_an_engine_that_keeps_ending_are_told(tmp_path: Path) -> None:
+    """They do not wait until their deadlines for what does not come up."""
+    manifests = tmp_path / "wrong"
+    shutil.copytree(QUICKSTART, manifests)
+    text = (manifests / "chat.yaml").read_text()
+    (manifests / "chat.yaml").write_text(text.replace("--ttft-ms", "--no-such-option"))
+    with running(tmp_path, "--insecure-no-auth", manifests=manifests) as up:
+        up.wait_for("starting it again in 2 s")  # that is the third time
+        with (
+            openai.OpenAI(base_url=f"{up.url}/v1", api_key="any", max_retries=0, timeout=120) as client,
+            pytest.raises(openai.InternalServerError) as told,
+        ):
+            client.chat.completions.create(model="chat", messages=[{"role": "user", "content": "Hi"}])
+        assert (told.value.status_code, told.value.code) == (503, "model_start_failed")
+
+
 VIRTUAL = """\
 apiVersion: capstan.dev/v1alpha1
 kind: LLMModel
