@@ -20,7 +20,9 @@ from capstan_operator.resources.resource import ObjectKey
 IDLE_SECONDS: Final = 60.0
 """For so long nothing must have been asked of a model before it is put to zero for another one."""
 GRANTED_SECONDS: Final = 120.0
-"""For so long what was given up for a model is on its way to it, and nothing more is given up for the same replica."""
+"""For so long what was given up for a model is on its way to it, and nothing more is given up for the same replica;
+twice as long each time that nothing came of it: what it lacks may be something else, such as memory of a node."""
+MOST_DOUBLINGS: Final = 5
 PEACE_SECONDS: Final = 120.0
 """For so long a model that was given back is not put to zero again."""
 AWAITED_SECONDS: Final = 60.0
@@ -105,7 +107,9 @@ class Preemption:
     _peace: dict[ObjectKey, float] = field(default_factory=dict)
     """Until when a model is left alone."""
     _granted: dict[ObjectKey, list[tuple[float, int]]] = field(default_factory=dict)
-    """What was given up for a model lately: when, and for how many of its replicas."""
+    """What was given up for a model lately: until when that is on its way, and for how many of its replicas."""
+    _in_vain: dict[ObjectKey, tuple[int, int]] = field(default_factory=dict)
+    """Replicas that a model had when something was given up for it last, and how often in a row it got none by it."""
 
     def adopt(self, key: ObjectKey, by: ObjectKey, clock: float) -> None:
         """Go on from what a process before has decided: a model is at zero for another one."""
@@ -135,11 +139,10 @@ class Preemption:
     def _forget(self, known: Mapping[ObjectKey, Contender], clock: float) -> None:
         self._peace = {key: until for key, until in self._peace.items() if until > clock and key in known}
         recent = {
-            key: [one for one in granted if clock - one[0] < GRANTED_SECONDS]
-            for key, granted in self._granted.items()
-            if key in known
+            key: [one for one in granted if clock < one[0]] for key, granted in self._granted.items() if key in known
         }
         self._granted = {key: granted for key, granted in recent.items() if granted}
+        self._in_vain = {key: had for key, had in self._in_vain.items() if key in known and known[key].lacking}
 
     def _is_over(self, key: ObjectKey, known: Mapping[ObjectKey, Contender], clock: float) -> bool:
         hold, one = self._holds[key], known.get(key)
@@ -155,13 +158,17 @@ class Preemption:
     def _make_room(self, one: Contender, idle: Mapping[int, deque[Contender]], clock: float) -> None:
         """Put idle models to zero until what they give back is enough, or there are no more of them."""
         lacking = one.lacking - sum(count for _, count in self._granted.get(one.key, ()))
+        had, times = self._in_vain.get(one.key, (-1, 0))
+        times = times + 1 if one.placed <= had else 0
+        until = clock + GRANTED_SECONDS * 2 ** min(times, MOST_DOUBLINGS)
         while lacking > 0:
             found = [queue for queue in idle.values() if queue and queue[0].yields_to(one)]
             if not found:
                 return
             gone = min(found, key=lambda queue: _farewell(queue[0])).popleft()
             self._holds[gone.key] = _Hold(one.key, clock, one.wanted)
-            self._granted.setdefault(one.key, []).append((clock, gone.placed))
+            self._granted.setdefault(one.key, []).append((until, gone.placed))
+            self._in_vain[one.key] = (one.placed, times)
             lacking -= gone.placed
 
     def _may_go(self, one: Contender) -> bool:

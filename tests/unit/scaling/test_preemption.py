@@ -29,6 +29,17 @@ def test_what_is_given_up_is_waited_for() -> None:
     assert _gone(preemption, GRANTED_SECONDS, *models) == ["a", "b"]
 
 
+def test_less_and_less_is_given_up_in_vain() -> None:
+    """What the model lacks may be something else than GPUs; a replica that it gets shows that it was not."""
+    preemption, idle = Preemption(), [_model(name) for name in "abcdef"]
+    gone = {float(at): len(_gone(preemption, float(at), *idle, BUSY)) for at in range(0, 1000, 10)}
+    assert [at for at in gone if gone[at] > gone.get(at - 10, 0)] == [0, 120, 360, 840]
+    preemption = Preemption()
+    assert len(_gone(preemption, 0.0, *idle, replace(BUSY, wanted=9))) == 1
+    assert len(_gone(preemption, 120.0, *idle, replace(BUSY, wanted=9, placed=1))) == 2
+    assert len(_gone(preemption, 240.0, *idle, replace(BUSY, wanted=9, placed=2))) == 3
+
+
 def test_who_has_least_of_what_it_wants_is_served_first() -> None:
     """Of equal priorities, by share; then by name."""
     preemption = Preemption()
