@@ -116,7 +116,7 @@ end
 local function measured()
   local known = redis.call('HMGET', stats, 'mean', 'mean_at', 'bytes', 'last')
   local mean = number(known[1], 0)
-  if now - number(known[2], 0) > {MOST_MEAN_AGE_MS} then mean = 0 end
+  if math.abs(now - number(known[2], 0)) > {MOST_MEAN_AGE_MS} then mean = 0 end
   return mean, number(known[3], 0), tonumber(known[4] or '')
 end
 

@@ -184,6 +184,14 @@ def test_a_pace_that_keeps_all_away_is_forgotten(queue: HeldQueue) -> None:
     assert read_state(queue.run(queue.calls.beat("g"))).mean_us == 0
 
 
+def test_a_pace_of_times_to_come_is_not_believed(queue: HeldQueue) -> None:
+    """Where the clock of Redis has gone back an hour, a pace that was measured before refuses nobody for that hour."""
+    drained(queue, each_ms=12_000, entries=5)
+    assert read_state(queue.run(queue.calls.beat("g"))).mean_us > 0
+    queue.now -= 3_600_000
+    assert read_state(queue.run(queue.calls.beat("g"))).mean_us == 0
+
+
 def test_an_idle_queue_says_nothing_of_how_fast_it_is(queue: HeldQueue) -> None:
     """Takes of entries that came one by one tell how fast they came, and are no reason to refuse a burst."""
     for number in range(30):
