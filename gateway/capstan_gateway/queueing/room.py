@@ -60,6 +60,8 @@ class Room:
         self._links = self._make_links(settings.redis_seconds)
         self._loop = asyncio.get_running_loop()
         self._look = asyncio.Event()
+        # What was given up meanwhile is cancelled at once: what is put in now says that the gateway is there.
+        self._links.on_up = self._look.set
         self._turns = asyncio.Semaphore(MOST_LARGE)
 
     # --- for the dispatcher -------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,6 +13,7 @@ from capstan_contract.queue.calls import Kind, Piece, State
 from capstan_contract.queue.names import PriorityClass
 from capstan_contract.queue.wire import AnswerHead, Packing
 from capstan_gateway.life.threads import Threads
+from capstan_gateway.queueing import room as rooms
 from capstan_gateway.queueing.dispatcher import QueueDispatcher
 from capstan_gateway.queueing.entry import Entry, SentDirectly
 from capstan_gateway.queueing.line import Line
@@ -37,6 +38,7 @@ class Away:
 
     connected = False
     failure = None
+    on_up: Any = None
 
     def start(self) -> None:
         """Do nothing."""
@@ -164,3 +166,33 @@ async def test_what_starts_over_is_at_no_endpoint(monkeypatch: pytest.MonkeyPatc
     await asyncio.gather(asking, return_exceptions=True)
     await room.aclose()
     assert (line.entries, line.at) == ({}, {})
+
+
+async def test_redis_that_is_back_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When there is a connection again the next beat is not waited for until what was given up is cancelled."""
+
+    class Back(Away):
+        refused = 0
+        said: ClassVar[list[bytes]] = []
+
+        async def call(self, key: str, command: bytes) -> Any:
+            if not self.connected:
+                self.refused += 1
+                raise StoreDown("it is away")
+            self.said.append(command)
+            return [[0] * 4, *[0] * 9] if Script(scripts.BEAT).sha.encode() in command else 0
+
+    monkeypatch.setattr(rooms, "RENEW_SECONDS", 3600.0)
+    links = Back()
+    room = a_room(monkeypatch, links)
+    line = room.line("t/chat", "chat")
+    running = asyncio.create_task(room.run())
+    line.cancel("given up")
+    await eventually(lambda: links.refused > 0, what="a cancel that nobody hears")
+    links.connected = True
+    links.on_up()
+    beats = [Script(script).sha.encode() for script in (scripts.CANCEL, scripts.BEAT)]
+    await eventually(lambda: len(links.said) >= 2, what="a beat")
+    assert all(sha in command for sha, command in zip(beats, links.said, strict=False))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
