@@ -45,7 +45,7 @@ async def upstream(fake: Engine) -> AsyncIterator[FakeUpstream]:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis of the test's own."""
-    with redis_server(tmp_path, flags=("--appendonly", "yes")) as running:
+    with redis_server(tmp_path, flags=("--appendonly", "yes", "--appendfsync", "always")) as running:
         yield running
 
 

@@ -74,6 +74,7 @@ ASK: Final[Mapping[str, str]] = MappingProxyType(
         "on_withheld": "who lets go of an answer",
         "request_id": "a name",
         "route_note": "what is told",
+        "service_tier": "how long it may take",
         "session": "which endpoint is preferred",
         "started": "when",
         "stats": "what was done for it",
