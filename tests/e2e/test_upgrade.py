@@ -241,7 +241,7 @@ def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
     key = _keys(cluster, "create", "--user", "me")
     with ExitStack() as stack:
         loads = [
-            stack.enter_context(Traffic(gateway, f"{name}-{MODELS}", clients=2, key=key))
+            stack.enter_context(Traffic(gateway, f"{name}-{MODELS}", clients=2, key=key, alike=False))
             for name in ("many", "single", "hosted")
         ]
 

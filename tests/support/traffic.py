@@ -38,19 +38,30 @@ class Report:
 class Traffic:
     """`with Traffic(url, model) as traffic: ...` sends until the block ends; then `traffic.report` is complete.
 
-    Each client asks the same again and again, of an engine that answers the same each time, as the simulator does.
+    Each client asks the same again and again, of an engine that answers the same each time, as one release's simulator
+    does.
     """
 
     def __init__(
-        self, url: str, model: str, *, clients: int = 6, tokens: int = 24, key: str = "", keep: bool = True
+        self,
+        url: str,
+        model: str,
+        *,
+        clients: int = 6,
+        tokens: int = 24,
+        key: str = "",
+        keep: bool = True,
+        alike: bool = True,
     ) -> None:
-        """`keep` False: no client keeps its connection."""
+        """`keep` False: no client keeps its connection. `alike` False: the engine is replaced by one that may say
+        something else."""
         self.report = Report()
         self._url = url
         self._model = model
         self._clients = clients
         self._tokens = tokens
         self._keep = keep
+        self._alike = alike
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._said: dict[int, str] = {}
         self._stop = threading.Event()
@@ -107,7 +118,7 @@ class Traffic:
                 text = await response.text()
             queued = "x-capstan-queue-place" in response.headers
             fault = fault_of(response.status, text, streamed=streamed)
-            if not fault or fault.startswith(BROKEN):
+            if self._alike and (not fault or fault.startswith(BROKEN)):
                 fault += self._differs(number, text_of(text, streamed=streamed), whole=not fault)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = f"{type(error).__name__}: {error}"
