@@ -1,7 +1,7 @@
 """What is known of a background response before it is over, and what clients are told of it. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import orjson
@@ -9,16 +9,11 @@ import orjson
 from capstan_gateway.background.status import Status
 from capstan_gateway.dialects.clients.responses_answer import response_head
 from capstan_gateway.dialects.fields import Document
-from capstan_gateway.documents import to_json
+from capstan_gateway.documents import known_fields, to_json
 from capstan_gateway.identity.principal import Principal
 
 INSTRUCTIONS: Final = "instructions"
 ERROR: Final = "error"
-
-
-def _known(kind: type, document: Mapping[str, Any]) -> dict[str, Any]:
-    names = {one.name for one in fields(kind)}
-    return {name: value for name, value in document.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +45,7 @@ class Spec:
         who = document.pop("principal")
         who["models"] = tuple(who["models"])
         document["headers"] = tuple((name, value) for name, value in document["headers"])
-        # What a newer release has written beside what this one knows of is left out.
-        return cls(**_known(cls, document), principal=Principal(**_known(Principal, who)))
+        return cls(**known_fields(cls, document), principal=Principal(**known_fields(Principal, who)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,24 +1,19 @@
 """What is known of a file and of a batch: as it is kept, and as clients are told. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
 from capstan_gateway.batches.status import Status, at_field
+from capstan_gateway.documents import known_fields
 from capstan_gateway.identity.principal import Principal
 
 BATCH_INPUT: Final = "batch"
 BATCH_OUTPUT: Final = "batch_output"
 WINDOW: Final = "24h"
 WINDOW_SECONDS: Final = 86400
-
-
-def _known(kind: type, document: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what a newer release has written beside what this one knows of."""
-    names = {one.name for one in fields(kind)}
-    return {name: value for name, value in document.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +42,7 @@ class FileRecord:
         """Read it."""
         document = orjson.loads(written)
         document["parts"] = tuple(document["parts"])
-        return cls(**_known(cls, document))
+        return cls(**known_fields(cls, document))
 
     def told(self) -> dict[str, Any]:
         """Give it as clients are told."""
@@ -94,7 +89,7 @@ class BatchSpec:
         who = document.pop("principal")
         who["models"] = tuple(who["models"])
         document["headers"] = tuple((name, value) for name, value in document.get("headers", ()))
-        return cls(**_known(cls, document), principal=Principal(**_known(Principal, who)))
+        return cls(**known_fields(cls, document), principal=Principal(**known_fields(Principal, who)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
