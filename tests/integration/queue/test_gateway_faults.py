@@ -289,7 +289,7 @@ async def test_auto_counts_what_workers_have(store: RedisServer, tmp_path: Path,
         await job.finish()
 
     async with FakeUpstream() as full:
-        engines = entry("chat", full.url, engine.url, queue=AUTO, timeouts=SOON)
+        engines = entry("chat", full.url, engine.url, queue=AUTO, timeouts=Timeouts(totalSeconds=120))
         address = full.url.removeprefix("http://")
         async with (
             gateway_of(store, tmp_path, engines) as gateway, gateway.client() as client,
