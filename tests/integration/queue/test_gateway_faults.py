@@ -298,8 +298,14 @@ async def test_auto_counts_what_workers_have(store: RedisServer, tmp_path: Path,
             both = [Held(full), Held(engine)]
             first = [ask(client), ask(client)]
             await eventually(lambda: (len(full.requests), len(engine.requests)) == (1, 1), what="one request at each")
-            queued = ask(client, stream=True)
             line = gateway.gateway.queues.lines["test/chat"]
+
+            async def is_taken_for() -> bool:
+                await gateway.gateway.queues.look()
+                return line.state is not None and line.state.workers == 1
+
+            await eventually(is_taken_for, what="the worker, as the gateway knows of it")
+            queued = ask(client, stream=True)
             await eventually(lambda: line.at == {address: 1}, what="the beginning of the queued answer")
             for held in both:
                 held.go.set()
