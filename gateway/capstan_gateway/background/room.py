@@ -5,7 +5,7 @@ from random import Random
 from typing import Final
 
 from capstan_gateway.background.means import Means
-from capstan_gateway.background.names import Names, new_token
+from capstan_gateway.background.names import Names
 from capstan_gateway.background.outcomes import cancelled
 from capstan_gateway.background.port import Asks
 from capstan_gateway.background.records import Record, Spec, Told
@@ -16,7 +16,7 @@ from capstan_gateway.identity.principal import Principal
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.settings import Settings
-from capstan_gateway.stores.keys import new_number
+from capstan_gateway.stores.keys import new_number, new_token
 from capstan_gateway.stores.port import KeyStore
 from capstan_gateway.stores.responses import Bounds
 from capstan_gateway.telemetry.metrics import Metrics

@@ -7,10 +7,10 @@ from random import Random
 from typing import Final
 
 from capstan_gateway.background.means import Means
-from capstan_gateway.background.names import new_token, open_name
 from capstan_gateway.background.state import Lease, Listed
 from capstan_gateway.background.work import Left, Work
 from capstan_gateway.own_asks import by_turns
+from capstan_gateway.stores.keys import new_token, tagged_name
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.telemetry.cells import Number
 
@@ -85,7 +85,7 @@ class Runner:
 
     def cut(self, tag: str, response_id: str) -> None:
         """Stop what is asked for a response that is over."""
-        work = self._works.get(open_name(tag, response_id))
+        work = self._works.get(tagged_name(tag, response_id))
         if work is not None:
             work.cancel()
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from capstan_gateway.background.names import OPEN, Names, open_name, read_open_name
+from capstan_gateway.background.names import OPEN, Names, read_open_name
 from capstan_gateway.background.outcomes import Outcome
 from capstan_gateway.background.records import Record, Spec, Told
 from capstan_gateway.background.scripts import ACQUIRE, BEGIN, CREATE, DROP, END, LIST, RELEASE, RENEW, UNLIST
 from capstan_gateway.background.status import BEFORE, listed
-from capstan_gateway.stores.keys import is_kept_id
+from capstan_gateway.stores.keys import is_kept_id, tagged_name
 from capstan_gateway.stores.port import KeyStore, StoreDown
 from capstan_gateway.stores.responses import OWN_BYTES, Bounds, stored_keys
 
@@ -46,7 +46,7 @@ class Lease:
     @property
     def open_name(self) -> str:
         """Its name in the list of all."""
-        return open_name(self.names.tag, self.response_id)
+        return tagged_name(self.names.tag, self.response_id)
 
 
 class Listed(NamedTuple):
@@ -60,7 +60,7 @@ class Listed(NamedTuple):
     @property
     def name(self) -> str:
         """Its name there."""
-        return open_name(self.names.tag, self.response_id)
+        return tagged_name(self.names.tag, self.response_id)
 
 
 class OpenResponses:
@@ -84,7 +84,7 @@ class OpenResponses:
     async def create(self, names: Names, spec: Spec, told: Told, body: bytes, *, token: str = "") -> None:
         """Take a response; with a token that one has its lease. Raises TooManyOpen."""
         # Into the list of all first: one that is not in it nobody would ever ask for, and it would keep others away.
-        listing = open_name(names.tag, spec.id), int(self.wall() * 1000), MOST_OPEN
+        listing = tagged_name(names.tag, spec.id), int(self.wall() * 1000), MOST_OPEN
         if not await self._store.run_script(LIST, (OPEN,), listing):
             raise TooManyOpen("too many background responses wait already; try again later")
         size = len(told.head) + len(told.instructions) + len(body) + OWN_BYTES
@@ -195,7 +195,7 @@ class OpenResponses:
         return done
 
     async def _unlist(self, names: Names, response_id: str) -> None:
-        await self._store.run_script(UNLIST, (OPEN,), (open_name(names.tag, response_id),))
+        await self._store.run_script(UNLIST, (OPEN,), (tagged_name(names.tag, response_id),))
 
     @property
     def most_bytes(self) -> int:

@@ -17,7 +17,7 @@ import re
 import secrets
 from typing import Final
 
-from capstan_gateway.stores.keys import tenant_tag
+from capstan_gateway.stores.keys import read_tagged_name, tenant_tag
 
 OPEN: Final = "capstan:batches:open"
 TENANTS: Final = "capstan:batches:tenants"
@@ -25,7 +25,6 @@ _RANDOM_BYTES: Final = 16
 _FILE: Final = re.compile(r"file-[0-9a-f]{32}")
 _BATCH: Final = re.compile(r"(?:msg)?batch_[0-9a-f]{32}")
 _OF_MESSAGES: Final = "msgbatch_"
-_TAG: Final = re.compile(r"t-[A-Za-z0-9._-]{1,64}|h-[0-9a-f]{32}")
 
 
 class Names:
@@ -83,11 +82,6 @@ def new_line_id() -> str:
     return f"batch_req_{secrets.token_hex(_RANDOM_BYTES)}"
 
 
-def new_token() -> str:
-    """Give what says whose a lease is."""
-    return secrets.token_hex(8)
-
-
 def is_file_id(text: str) -> bool:
     """Whether this may be the id of a file."""
     return _FILE.fullmatch(text) is not None
@@ -98,12 +92,7 @@ def is_batch_id(text: str) -> bool:
     return _BATCH.fullmatch(text) is not None
 
 
-def open_name(tag: str, batch_id: str) -> str:
-    """Give the name of a batch in the list of all that are open."""
-    return f"{tag}/{batch_id}"
-
-
 def read_open_name(name: bytes) -> tuple[str, str] | None:
     """Give tag and id of an entry of that list; None for what is none."""
-    tag, _, batch_id = name.decode("ascii", "replace").partition("/")
-    return (tag, batch_id) if _TAG.fullmatch(tag) and is_batch_id(batch_id) else None
+    found = read_tagged_name(name)
+    return found if found is not None and is_batch_id(found[1]) else None

@@ -9,12 +9,12 @@ from random import Random
 from typing import Final
 
 from capstan_gateway.batches.means import Means
-from capstan_gateway.batches.names import new_token
 from capstan_gateway.batches.objects import FilesDown
 from capstan_gateway.batches.order import PATIENCE_SECONDS, Place, leaves_for
 from capstan_gateway.batches.state import Lease, Open
 from capstan_gateway.batches.work import Work
 from capstan_gateway.own_asks import by_turns
+from capstan_gateway.stores.keys import new_token
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.telemetry.cells import Number
 

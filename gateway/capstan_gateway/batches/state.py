@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from capstan_gateway.batches.names import OPEN, Names, is_batch_id, open_name, read_open_name
+from capstan_gateway.batches.names import OPEN, Names, is_batch_id, read_open_name
 from capstan_gateway.batches.records import WINDOW_SECONDS, BatchRecord, BatchSpec, Parts
 from capstan_gateway.batches.results import ERROR, OUTPUT, result_field
 from capstan_gateway.batches.scripts import (
@@ -24,6 +24,7 @@ from capstan_gateway.batches.scripts import (
     SET_FIELD,
 )
 from capstan_gateway.batches.status import BEFORE, ENDS, Status, listed
+from capstan_gateway.stores.keys import tagged_name
 from capstan_gateway.stores.port import KeyStore
 
 LEASE_SECONDS: Final = 15.0
@@ -60,7 +61,7 @@ class Open:
     @property
     def name(self) -> str:
         """Its name there."""
-        return open_name(self.names.tag, self.batch_id)
+        return tagged_name(self.names.tag, self.batch_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Batches:
     async def create(self, names: Names, spec: BatchSpec) -> None:
         """Take a batch. Raises TooManyBatches."""
         # Into the list of all first: a batch that is not in it nobody would ever work on.
-        name = open_name(names.tag, spec.id)
+        name = tagged_name(names.tag, spec.id)
         if not await self._store.run_script(SET_FIELD, (OPEN,), (name, spec.expires_at, MOST_OPEN)):
             raise TooManyBatches("too many batches wait already; try again later")
         made = await self._store.run_script(
@@ -130,7 +131,7 @@ class Batches:
         )
         if done > 0:
             # So that whoever looks for work sees that this one is to be ended, and takes it soon.
-            await self._store.run_script(CHANGE_FIELD, (OPEN,), (open_name(names.tag, batch_id), 0))
+            await self._store.run_script(CHANGE_FIELD, (OPEN,), (tagged_name(names.tag, batch_id), 0))
         return done > 0
 
     async def delete(self, names: Names, batch_id: str) -> bool:
@@ -199,7 +200,7 @@ class Batches:
 
     async def close(self, lease: Lease) -> None:
         """It is over: nobody looks for it any more."""
-        await self._store.run_script(DROP_FIELD, (OPEN,), (open_name(lease.names.tag, lease.batch_id), ""))
+        await self._store.run_script(DROP_FIELD, (OPEN,), (tagged_name(lease.names.tag, lease.batch_id), ""))
 
     async def record(self, lease: Lease, number: int, kind: str, line: bytes) -> bool:
         """Keep the answer to a line; False where there is one."""

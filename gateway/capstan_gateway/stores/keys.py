@@ -13,6 +13,7 @@ from hashlib import blake2b
 from typing import Final
 
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_TAG: Final = re.compile(r"t-[A-Za-z0-9._-]{1,64}|h-[0-9a-f]{32}")
 _KEPT: Final = re.compile(r"resp_cs[0-9a-f]{40}")
 _ITEM: Final = re.compile(r"[a-z]{1,8}_(cs[0-9a-f]{40})_i?[0-9]{1,9}")
 _RANDOM_BYTES: Final = 20
@@ -23,7 +24,12 @@ def tenant_prefix(tenant: str) -> str:
 
     A name that is long, or has characters which mean something in a key, becomes its hash (BLAKE2b, 128 bits).
     """
-    return f"capstan:responses:{{{tenant_tag(tenant)}}}:"
+    return tag_prefix(tenant_tag(tenant))
+
+
+def tag_prefix(tag: str) -> str:
+    """Give what all keys of the tenant begin with that is called so in keys."""
+    return f"capstan:responses:{{{tag}}}:"
 
 
 def tenant_tag(tenant: str) -> str:
@@ -31,6 +37,22 @@ def tenant_tag(tenant: str) -> str:
     if _PLAIN.fullmatch(tenant):
         return f"t-{tenant}"
     return f"h-{blake2b(tenant.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+
+
+def tagged_name(tag: str, thing_id: str) -> str:
+    """Give the name of a tenant's thing in a list of all tenants' things."""
+    return f"{tag}/{thing_id}"
+
+
+def read_tagged_name(name: bytes) -> tuple[str, str] | None:
+    """Give tag and id of an entry of such a list; None for what begins with no tag."""
+    tag, _, thing_id = name.decode("ascii", "replace").partition("/")
+    return (tag, thing_id) if _TAG.fullmatch(tag) else None
+
+
+def new_token() -> str:
+    """Give what says whose a lease is."""
+    return secrets.token_hex(8)
 
 
 def new_number() -> str:
