@@ -8,23 +8,18 @@ can be changed by asking.
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Protocol
 
 from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.port import KubePort
 from capstan_operator.metrics_api.authorities import find_authority
 from capstan_operator.metrics_api.authority import CERTIFICATE_LIFE, RENEW_CERTIFICATE, Authority, issue
 from capstan_operator.metrics_api.loads import Loads
+from capstan_operator.metrics_api.looks import Looks
 from capstan_operator.metrics_api.place import Place
 
 log = logging.getLogger(__name__)
-
-LOOK_AGAIN_SECONDS: Final = 60.0
-"""How often it is looked whether the authority has changed, or the certificate is to be renewed."""
-WAIT_SECONDS: Final = 15.0
-"""The same while there is no authority yet: the leader makes one when a model needs it."""
 
 
 class Serving(Protocol):
@@ -54,8 +49,7 @@ class ExternalScaler:
         self._place = place
         self._loads = loads
         self._now = now
-        self._roused = asyncio.Event()
-        self._said = ""
+        self._looks = Looks(log)
         self._server: Serving | None = None
         self._authority: Authority | None = None
         self._ends = now()
@@ -63,7 +57,7 @@ class ExternalScaler:
 
     def rouse(self) -> None:
         """There may be an authority now."""
-        self._roused.set()
+        self._looks.rouse()
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -73,7 +67,7 @@ class ExternalScaler:
         try:
             while True:
                 await self._look(self._place)
-                await self._rest(WAIT_SECONDS if self._server is None else LOOK_AGAIN_SECONDS)
+                await self._looks.rest(serves=self._server is not None)
         finally:
             if self._server is not None:
                 await self._server.stop()
@@ -84,7 +78,7 @@ class ExternalScaler:
         try:
             found = await find_authority(self._kube, place)
         except KubeError as error:
-            self._complain(f"the authority of the external scaler cannot be read: {error}")
+            self._looks.complain(f"the authority of the external scaler cannot be read: {error}")
             return
         if found is None:
             return
@@ -94,7 +88,7 @@ class ExternalScaler:
                 await self._show(place, issue(found, place.host, now))
                 self._authority, self._ends = found, now + CERTIFICATE_LIFE
         except (ValueError, OSError, RuntimeError) as error:  # NB: a port that is taken is a RuntimeError
-            self._complain(f"the external scaler cannot be served: {error}")
+            self._looks.complain(f"the external scaler cannot be served: {error}")
 
     async def _show(self, place: Place, certificate: tuple[bytes, bytes]) -> None:
         """Show a certificate, and its key, to those who connect from now on; begin to serve where nothing is served."""
@@ -106,14 +100,3 @@ class ExternalScaler:
 
         self._server = await serve(self._loads, place.port, certificate)
         log.info("serving KEDA", extra={"port": place.port})
-
-    async def _rest(self, seconds: float) -> None:
-        with suppress(TimeoutError):  # it is time to look
-            async with asyncio.timeout(seconds):
-                await self._roused.wait()
-        self._roused.clear()
-
-    def _complain(self, text: str) -> None:
-        if text != self._said:
-            log.warning(text)
-        self._said = text

@@ -23,6 +23,7 @@ from capstan_operator.metrics_api.authorities import find_authority
 from capstan_operator.metrics_api.authority import CERTIFICATE_LIFE, RENEW_CERTIFICATE, Authority, issue
 from capstan_operator.metrics_api.front_proxy import FrontProxy, FrontProxyError, read_front_proxy
 from capstan_operator.metrics_api.loads import Loads
+from capstan_operator.metrics_api.looks import Looks
 from capstan_operator.metrics_api.place import Place
 from capstan_operator.names import LOAD_METRIC
 from capstan_operator.resources.resource import ObjectKey
@@ -31,10 +32,6 @@ log = logging.getLogger(__name__)
 
 API_VERSION: Final = "external.metrics.k8s.io/v1beta1"
 PATH: Final = f"/apis/{API_VERSION}"
-LOOK_AGAIN_SECONDS: Final = 60.0
-"""How often it is looked whether authorities have changed."""
-WAIT_SECONDS: Final = 15.0
-"""The same while there is none yet: the leader makes one when a model needs it."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +58,7 @@ class MetricsApi:
         self._place = place
         self._loads = loads
         self._now = now
-        self._roused = asyncio.Event()
-        self._said = ""
+        self._looks = Looks(log)
         self._runner: web.AppRunner | None = None
         self._served: _Trust | None = None
         self._ends = now()
@@ -70,7 +66,7 @@ class MetricsApi:
 
     def rouse(self) -> None:
         """There may be an authority now."""
-        self._roused.set()
+        self._looks.rouse()
 
     async def run(self) -> None:
         """Serve until cancelled."""
@@ -80,7 +76,7 @@ class MetricsApi:
         try:
             while True:
                 await self._look(self._place)
-                await self._rest(WAIT_SECONDS if self._served is None else LOOK_AGAIN_SECONDS)
+                await self._looks.rest(serves=self._served is not None)
         finally:
             await self._stop()
 
@@ -100,20 +96,12 @@ class MetricsApi:
             await self._listen(place, found, context)
             self._served, self._ends = found, now + CERTIFICATE_LIFE
         except (ValueError, OSError) as error:  # NB: errors of TLS are OSErrors
-            self._complain(f"the metrics API cannot be served: {error}")
+            self._looks.complain(f"the metrics API cannot be served: {error}")
 
     async def _stop(self) -> None:
         runner, self._runner, self._served = self._runner, None, None
         if runner is not None:
             await runner.cleanup()
-
-    async def _rest(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._roused.wait()
-        except TimeoutError:
-            pass  # it is time to look
-        self._roused.clear()
 
     async def _read(self, place: Place) -> _Trust | None:
         """Read whom to trust; None when that cannot be read now: what is served goes on."""
@@ -123,13 +111,8 @@ class MetricsApi:
         except NotFound:
             return None
         except (KubeError, FrontProxyError) as error:
-            self._complain(f"it cannot be read whom the metrics API is to trust: {error}")
+            self._looks.complain(f"it cannot be read whom the metrics API is to trust: {error}")
             return None
-
-    def _complain(self, text: str) -> None:
-        if text != self._said:
-            log.warning(text)
-        self._said = text
 
     async def _listen(self, place: Place, trust: _Trust, context: ssl.SSLContext) -> None:
         self._runner = web.AppRunner(

@@ -318,4 +318,4 @@ async def test_a_port_that_is_taken_ends_nothing() -> None:
         scaler = ExternalScaler(world.kube, world.place, world.loads)
         await scaler._look(world.place)
         assert scaler._server is None
-        assert "cannot be served" in scaler._said
+        assert "cannot be served" in scaler._looks.said
