@@ -60,13 +60,13 @@ fi
 case $what in
 run)
     echo "installing Capstan and its dependencies into $venv (once, about half a minute)" >&2
-    pip_install -e '.[operator,gateway,worker]'
+    pip_install -e '.[operator,gateway,worker,evaluation]'
     ;;
 dev)
     echo "installing the tools for tests and checks into $venv (once, about half a minute)" >&2
     # The first pip that knows dependency groups is 25.1.
     pip_install --upgrade 'pip>=25.1'
-    pip_install -e '.[operator,gateway,worker]' --group dev
+    pip_install -e '.[operator,gateway,worker,evaluation]' --group dev
     ;;
 *)
     echo "usage: $0 run|dev" >&2

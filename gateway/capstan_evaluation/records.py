@@ -1,0 +1,163 @@
+"""What a run is made of: answers, scores, and what two runs say of each other. Plain data, as it is written to disk.
+
+A run is a file of JSON lines: a `RunHeader` first, then one `Result` for each repeat of each case, in the order in
+which they ended.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from pydantic import Field
+
+from capstan_contract.entries import Document, is_empty, is_none
+
+RUN_VERSION: Final = 1
+
+
+class Outcome(StrEnum):
+    """What a comparison says."""
+
+    PASS = "Pass"  # noqa: S105
+    FAIL = "Fail"
+    INCONCLUSIVE = "Inconclusive"
+
+
+class ScoreState(StrEnum):
+    """Whether there is a score at all."""
+
+    SCORED = "Scored"
+    COULD_NOT_TELL = "CouldNotTell"
+    """A judge was asked and did not say, or contradicted itself."""
+    FAILED = "Failed"
+    """The scorer itself failed."""
+
+
+class Stamp(Document):
+    """Who judged, and by which words."""
+
+    model: str
+    promptHash: str
+    """SHA-256 of the prompt's template, in hexadecimal."""
+    rubric: str
+    """Version of the rubric."""
+
+
+class Score(Document):
+    """What one scorer says of one answer."""
+
+    scorer: str
+    """Its name within the suite: for judges with the criterion, such as `judge:polite`."""
+    state: ScoreState = ScoreState.SCORED
+    value: float | None = Field(default=None, ge=0, le=1)
+    """None unless `state` is Scored."""
+    binary: bool = True
+    """Whether the scorer knows nothing between 0 and 1."""
+    reason: str = ""
+    stamp: Stamp | None = Field(default=None, exclude_if=is_none)
+
+
+class Usage(Document):
+    """What one answer took."""
+
+    inputTokens: int = Field(default=0, ge=0)
+    cachedInputTokens: int = Field(default=0, ge=0)
+    outputTokens: int = Field(default=0, ge=0)
+    cost: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    """US dollars; None: nobody knows a price."""
+
+
+class Answer(Document):
+    """What a target answered to one prompt."""
+
+    text: str = ""
+    finishReason: str = ""
+    refusal: str = Field(default="", exclude_if=is_empty)
+    """What it says in the API's own field for refusals."""
+    usage: Usage = Usage()
+    firstTokenSeconds: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    seconds: float = Field(default=0.0, ge=0)
+    error: str = Field(default="", exclude_if=is_empty)
+    """Why there is no answer: a code of the API, or of the connection. Empty: there is one."""
+
+
+class Result(Document):
+    """One repeat of one case."""
+
+    case: str
+    repeat: int = Field(default=0, ge=0)
+    request: str
+    """SHA-256 of the request, without the name of the model: what is identical is not paid for twice."""
+    cluster: str = ""
+    """The source that the case shares with others; empty: none."""
+    tags: tuple[str, ...] = ()
+    weight: float = Field(default=1.0, gt=0)
+    prompt: str = ""
+    """The conversation as a person reads it."""
+    expected: str = ""
+    answer: Answer
+    scores: tuple[Score, ...] = ()
+
+
+class RunHeader(Document):
+    """What a run is of. Two runs of one suite have the same `suiteHash`."""
+
+    version: int = RUN_VERSION
+    id: str
+    suite: str
+    suiteHash: str
+    target: str
+    """The name of the model that was asked."""
+    url: str = ""
+    revision: str = Field(default="", exclude_if=is_empty)
+    judge: str = Field(default="", exclude_if=is_empty)
+    cases: int = Field(ge=0)
+    repeats: int = Field(ge=1)
+    began: str = ""
+    """RFC 3339, UTC."""
+
+
+class Run(Document):
+    """A run that was read, its results sorted by case in the suite's order, then by repeat."""
+
+    header: RunHeader
+    results: tuple[Result, ...]
+
+
+class Comparison(Document):
+    """What one scorer says of a candidate beside its baseline. Differences are candidate minus baseline."""
+
+    scorer: str
+    outcome: Outcome
+    binary: bool
+    cases: int
+    """Which both runs scored."""
+    baseline: float
+    candidate: float
+    difference: float
+    low: float
+    high: float
+    """Confidence interval of the difference, at the level 1 - alpha."""
+    pValue: float
+    """Of a worse candidate, adjusted for the number of scorers (Holm)."""
+    margin: float
+    """The loss that the suite puts up with (non-inferiority)."""
+    regressions: tuple[str, ...] = ()
+    """Ids of the cases that the baseline passed and the candidate does not, without flaky ones. Binary scorers only."""
+    improvements: tuple[str, ...] = ()
+    flaky: tuple[str, ...] = ()
+    """Cases that flip against themselves on the baseline."""
+    detectable: float
+    """The smallest drop that this run could have seen, with a power of 80 %."""
+    neededCases: int
+    """The number of cases that it would take to see the margin, with a power of 80 %."""
+    mayGate: bool = True
+    """False: a judge that agrees with people too little informs, and decides nothing."""
+    note: str = ""
+
+
+class Verdict(Document):
+    """What a whole comparison says: Fail when one scorer that may gate does, Pass when all of those do."""
+
+    outcome: Outcome
+    alpha: float
+    comparisons: tuple[Comparison, ...]
