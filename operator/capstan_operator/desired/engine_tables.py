@@ -85,7 +85,8 @@ _ONE_VALUE_SIMULATOR = frozenset(
         *("--tpot-ms", "--jitter", "--batch-slowdown", "--concurrency", "--answer-tokens", "--chunk-tokens", "--seed"),
         *("--embedding-size", "--label", "--startup-seconds", "--keep-alive-seconds", "--fault", "--settle-seconds"),
         *("--log-level", "--log-format", "--reasoning-tokens", "--reasoning-field", "--refusal-rate", "--accuracy"),
-        *("--parallel-calls", "--keep-warm-seconds"),
+        *("--parallel-calls", "--keep-warm-seconds", "--latency-factor", "--harmful-refusal-rate", "--refusal-form"),
+        *("--bare-answers", "--answers", "--answer"),
     }
 )
 

@@ -73,11 +73,11 @@ class Generator:
         self._scheduler.enter(ticket)
         try:
             await self._turn(exchange.connection, ticket)
-            ttft = dials.ttft_ms / 1000
+            ttft = dials.ttft_ms / 1000 * dials.latency_factor
             if exchange.fault is not None and exchange.fault.name == "slow":
                 ttft = exchange.fault.number("ttft-ms", _SLOW_TTFT_MS) / 1000
             if dials.prefill_tokens_per_second:
-                ttft += pooled.tokens / dials.prefill_tokens_per_second
+                ttft += pooled.tokens / dials.prefill_tokens_per_second * dials.latency_factor
             await exchange.connection.sleep_until(loop.time() + ttft)
             await exchange.whole(pooled.document)
         finally:
@@ -129,12 +129,13 @@ class Generator:
         return Ticket(hashes, sum(len(prompt) for prompt in request.prompts), total)
 
     def _pace(self, request: Generation, dials: Dials, fault: Fault | None, now: float, cached: int) -> Pace:
-        ttft, tpot = dials.ttft_ms, dials.tpot_ms
+        factor = dials.latency_factor
+        ttft, tpot = dials.ttft_ms * factor, dials.tpot_ms * factor
         if fault is not None and fault.name == "slow":
             ttft, tpot = fault.number("ttft-ms", _SLOW_TTFT_MS), fault.number("tpot-ms", tpot)
         if dials.prefill_tokens_per_second:
             missing = sum(len(prompt) for prompt in request.prompts) - cached
-            ttft += 1000 * missing / dials.prefill_tokens_per_second
+            ttft += 1000 * missing / dials.prefill_tokens_per_second * factor
         if dials.batch_slowdown:
             tpot *= 1 + dials.batch_slowdown * (self._scheduler.running - 1) / max(dials.concurrency - 1, 1)
         if dials.jitter:

@@ -14,6 +14,8 @@ from capstan_worker.simulator.questions import Known
 from capstan_worker.simulator.tokens import split
 
 _REFUSAL: Final = "I cannot help with that (a simulated refusal)."
+_REFUSAL_IN_TEXT: Final = "I'm sorry, but I can't help with that (a simulated refusal)."
+"""As open models say it, which know no field for it."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,12 @@ class Plan:
     """Tools that are called, each once; none: the answer is text."""
     reasoning_tokens: int = 0
     refuses: bool = False
+    refuses_in_text: bool = False
+    """Whether it refuses in the words of the answer, instead of in the field for it."""
     known: tuple[Known | None, ...] = ()
-    """For each index of a choice: what is answered to a question whose answer is known."""
+    """For each choice, prompt by prompt: what is answered to a question whose answer is known."""
+    bare: bool = False
+    """Whether a known answer is all that is said."""
 
 
 def write_answer(plan: Plan, known: Known | None, seed: int, *, model: str, mean_tokens: int, bounds: Bounds) -> Answer:
@@ -36,8 +42,8 @@ def write_answer(plan: Plan, known: Known | None, seed: int, *, model: str, mean
     parts = [Part(Kind.REASONING)] if tokens else []
     wrong = False
     if plan.refuses:
-        parts.append(Part(Kind.REFUSAL, len(tokens)))
-        tokens += split(_REFUSAL)
+        parts.append(Part(Kind.TEXT if plan.refuses_in_text else Kind.REFUSAL, len(tokens)))
+        tokens += split(_REFUSAL_IN_TEXT if plan.refuses_in_text else _REFUSAL)
     elif plan.tools:
         for place, (name, schema) in enumerate(zip(plan.tools, plan.schemas, strict=True)):
             parts.append(Part(Kind.CALL, len(tokens), name))
@@ -48,9 +54,15 @@ def write_answer(plan: Plan, known: Known | None, seed: int, *, model: str, mean
             tokens += split(as_json(schemas.example(plan.schemas[0], seed)))
         else:
             wrong = known is not None and not known.right
-            tokens += split(f"{known.text}\n\n") if known is not None else []
-            tokens += prose(seed, model=model, mean_tokens=mean_tokens, bounds=bounds)
+            tokens += _text(plan, known, seed, model=model, mean_tokens=mean_tokens, bounds=bounds)
     return cut(tokens, bounds, parts=tuple(parts), wrong=wrong)
+
+
+def _text(plan: Plan, known: Known | None, seed: int, *, model: str, mean_tokens: int, bounds: Bounds) -> list[str]:
+    if known is not None and plan.bare:
+        return split(known.text)
+    opening = split(f"{known.text}\n\n") if known is not None else []
+    return opening + prose(seed, model=model, mean_tokens=mean_tokens, bounds=bounds)
 
 
 def as_json(value: Any) -> str:

@@ -19,7 +19,7 @@ from capstan_worker.simulator.plans import (
     write_answer,
 )
 from capstan_worker.simulator.protocol import Body, checked_chat, checked_completion
-from capstan_worker.simulator.questions import is_drawn, known_answer
+from capstan_worker.simulator.questions import Known, is_drawn, is_harmful, known_answer
 from capstan_worker.simulator.sampling import MAX_CHOICES, named
 from capstan_worker.simulator.settings import Dials, SimulatorSettings
 from capstan_worker.simulator.tokens import split
@@ -91,14 +91,11 @@ def parse_chat(given: Body, settings: SimulatorSettings, dials: Dials) -> Genera
     wanted_forms = () if wanted is None else (wanted,)
     forms = tuple(parameters_of(tools, name) for name in called) if called else wanted_forms
     top = _integer(body, "top_logprobs", 0, high=20)
-    salt = f"{settings.seed} {body.get('seed')}"
-    known = tuple(
-        known_answer(last, accuracy=dials.accuracy, salt=f"{salt} {index}") for index in range(_choices(body))
-    )
     plan = Plan(
-        schemas=forms, tools=called, known=known,
+        schemas=forms, tools=called, known=_known(body, settings, dials, [last]), bare=dials.bare_answers,
         reasoning_tokens=dials.reasoning_tokens if may_reason(body) else 0,
-        refuses=is_drawn(dials.refusal_rate, "refusal", salt, text),
+        refuses=_refuses(body, settings, dials, text, last=last),
+        refuses_in_text=settings.refusal_form == "text",
     )  # fmt: skip
     return _generation(
         body, settings, dials, [text], chat=True, plan=plan, logprobs=top if body.get("logprobs") else None
@@ -112,9 +109,31 @@ def parse_completion(given: Body, settings: SimulatorSettings, dials: Dials) -> 
         raise ApiError(400, "suffix is not currently supported", param="suffix")
     prompts = prompt_texts(body.get("prompt"), "prompt")
     wanted = wanted_schema(body)
-    plan = Plan(schemas=() if wanted is None else (wanted,))
+    known = () if wanted is not None else _known(body, settings, dials, prompts)
+    plan = Plan(schemas=() if wanted is None else (wanted,), known=known, bare=dials.bare_answers)
     logprobs = _integer(body, "logprobs", None, high=20)
     return _generation(body, settings, dials, prompts, chat=False, plan=plan, logprobs=logprobs)
+
+
+def _known(body: Body, settings: SimulatorSettings, dials: Dials, questions: list[str]) -> tuple[Known | None, ...]:
+    """Give what is answered to each choice of each question, where its answer is known."""
+    return tuple(
+        known_answer(question, accuracy=dials.accuracy, salt=f"{_salt(body, settings)} {index}", book=settings.answers)
+        for question in questions
+        for index in range(_choices(body))
+    )
+
+
+def _refuses(body: Body, settings: SimulatorSettings, dials: Dials, text: str, *, last: str) -> bool:
+    salt = _salt(body, settings)
+    if is_drawn(dials.refusal_rate, "refusal", salt, text):
+        return True
+    return is_drawn(dials.harmful_refusal_rate, "harmful", salt, last) and is_harmful(last)
+
+
+def _salt(body: Body, settings: SimulatorSettings) -> str:
+    """What decides, besides the question, whether it is answered rightly: not the model."""
+    return f"{settings.seed} {body.get('seed')}"
 
 
 def prompt_texts(value: object, param: str) -> list[str]:
@@ -183,7 +202,7 @@ def _generation(
     form = as_json([plan.schemas, plan.tools])
     common = (model, str(settings.seed), str(body.get("seed")), form)
     seeds = tuple(make_seed(*common, text, str(index)) for text in texts for index in range(n))
-    places = {seed: place % n for place, seed in enumerate(seeds)}
+    places = {seed: place for place, seed in enumerate(seeds)}
 
     def write(seed: int) -> Answer:
         known = plan.known[places[seed]] if plan.known else None

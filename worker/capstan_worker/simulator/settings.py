@@ -8,10 +8,12 @@ from typing import Any, Final
 from capstan_process.settings import required, setting
 from capstan_worker.errors import UsageError
 from capstan_worker.settings import TASKS, read_on_off
+from capstan_worker.simulator.answerbook import NO_ANSWERS, AnswerBook, read_answer, read_answers
 from capstan_worker.simulator.blocks import BLOCK_SIZE, blocks_for
 from capstan_worker.simulator.faults import Fault, parse_fault
 
 DEFAULT_BLOCKS: Final = 8192
+REFUSAL_FORMS: Final = ("field", "text")
 _LONGEST_REASONING: Final = 1 << 20
 
 
@@ -22,13 +24,16 @@ class Dials:
     ttft_ms: float = setting(0.0, "milliseconds from being admitted to the first token, besides the prefill")
     prefill_tokens_per_second: float = setting(0.0, "prompt tokens a second that are not in the cache; 0: at once")
     tpot_ms: float = setting(0.0, "milliseconds per further token")
+    latency_factor: float = setting(1.0, "the three times above are taken so many times as long")
     jitter: float = setting(0.0, "the two times vary by at most this share, in the same way for the same request")
     batch_slowdown: float = setting(0.0, "with a full batch a token takes this share longer: 1 means twice as long")
     concurrency: int = setting(64, "requests that run at once; others wait")
     answer_tokens: int = setting(48, "mean length of an answer")
     reasoning_tokens: int = setting(0, "mean length of the reasoning before a chat answer; 0: none")
     refusal_rate: float = setting(0.0, "share of the requests that are answered with a refusal")
+    harmful_refusal_rate: float = setting(0.0, "share of the harmful requests that are answered with a refusal")
     accuracy: float = setting(1.0, "share of the questions with a known answer that are answered rightly")
+    bare_answers: bool = setting(False, "a known answer is all that is said: on or off", read=read_on_off)
     parallel_calls: int = setting(8, "most tools called in one answer")
     prefix_cache: bool = setting(True, "cache KV blocks of prompts: on or off", read=read_on_off)
     accepting: bool = True
@@ -64,6 +69,15 @@ class SimulatorSettings:
     reasoning_field: str = setting(
         "reasoning", "the name of the reasoning in answers", choices=("reasoning", "reasoning_content", "both")
     )
+    refusal_form: str = setting(
+        "field", "where a refusal is said: in the API's own field, or in the words of the answer", choices=REFUSAL_FORMS
+    )
+    answers: AnswerBook = setting(
+        NO_ANSWERS, "file of JSON lines with prompts and their right answers, see docs/simulator.md", read=read_answers
+    )
+    own_answers: tuple[tuple[str, str], ...] = setting(
+        (), "PROMPT => ANSWER, a right answer (repeatable)", flag="answer", repeated=True, read=read_answer
+    )
     keep_alive_seconds: float = setting(5.0, "an idle connection is closed after this, as by vLLM", least=0)
     chunk_tokens: int = setting(1, "tokens per event of a stream", least=1)
     allow_fault_headers: bool = setting(False, "obey the header x-simulator-fault of a request")
@@ -74,21 +88,25 @@ class SimulatorSettings:
 
 
 def checked(settings: SimulatorSettings) -> SimulatorSettings:
-    """Give them with as many blocks as they need. Raises UsageError for what does not go together."""
+    """Give them with the blocks they need and one book of answers. Raises UsageError for what does not go together."""
     check_dials(settings.dials)
     needed = blocks_for(settings.context_window)
     blocks = settings.kv_blocks or max(DEFAULT_BLOCKS, needed)
     if settings.context_window > blocks * BLOCK_SIZE:
         raise UsageError(f"--context-window {settings.context_window} needs {needed} blocks; --kv-blocks is {blocks}")
-    return dataclasses.replace(settings, kv_blocks=blocks)
+    try:
+        book = settings.answers.with_more(settings.own_answers)
+    except ValueError as error:
+        raise UsageError(f"--answers and --answer {error}") from None
+    return dataclasses.replace(settings, kv_blocks=blocks, answers=book)
 
 
 def check_dials(dials: Dials) -> Dials:
     """Give them back when they can be used. Raises UsageError that names the dial and what is allowed."""
-    for name in ("ttft_ms", "prefill_tokens_per_second", "tpot_ms", "batch_slowdown"):
+    for name in ("ttft_ms", "prefill_tokens_per_second", "tpot_ms", "batch_slowdown", "latency_factor"):
         if not 0 <= getattr(dials, name) < 1e9:
             raise UsageError(f"{_camel(name)} must be 0 or more")
-    for name in ("jitter", "refusal_rate", "accuracy"):
+    for name in ("jitter", "refusal_rate", "harmful_refusal_rate", "accuracy"):
         if not 0 <= getattr(dials, name) <= 1:
             raise UsageError(f"{_camel(name)} must be from 0 to 1")
     for name in ("concurrency", "answer_tokens", "parallel_calls"):
