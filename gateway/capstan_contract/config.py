@@ -375,6 +375,33 @@ class StartFailure(Document):
     """Unix seconds since when none has come up."""
 
 
+class Canary(Document):
+    """Another revision of a model, which gets a share of its requests while it is tried.
+
+    It is the same model to clients: its names, adapters, limits and guards are those of the entry. It has endpoints, a
+    queue and cached answers of its own, under the id that `names.canary_id` gives. A request that it does not answer is
+    answered by the stable revision, as long as the client has been sent nothing.
+    """
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    """Of this try: another one counts from zero, and draws other users."""
+    revision: str
+    weight: float = Field(default=0.0, ge=0, le=100)
+    """Percent of the requests, exact to a hundredth. With 0 it gets none, and its endpoints are known all the same."""
+    stickyBy: StickyBy = StickyBy.USER
+    """Whose requests stay with one revision while the weight stays. When it grows, nobody leaves the canary; when it
+    shrinks, nobody comes to it."""
+    backend: ServiceBackend | StaticBackend = Field(discriminator="kind")
+    upstreamName: str = Field(default="", exclude_if=is_empty)
+    """The name that its engine knows it by; empty: as the stable revision."""
+    contextWindow: int | None = Field(default=None, ge=1, exclude_if=is_none)
+    """None: as the stable revision. Requests that are longer go to that."""
+    maxOutputTokens: int | None = Field(default=None, ge=1, exclude_if=is_none)
+    """None: as the stable revision."""
+    price: Price | None = Field(default=None, exclude_if=is_none)
+    """None: as the stable revision."""
+
+
 class ModelEntry(Entry):
     """One LLMModel as the gateway sees it."""
 
@@ -427,9 +454,19 @@ class ModelEntry(Entry):
     """None: there is no worker that takes from a queue. Readers from before the field dispatch directly."""
     startFailure: StartFailure | None = Field(default=None, exclude_if=is_none)
     """Why requests are not to wait for a replica. None: one may come up. Readers from before the field wait."""
+    canary: Canary | None = Field(default=None, exclude_if=is_none)
+    """A revision that is tried beside the one that this entry is otherwise of, the stable one; only of a model with
+    endpoints of its own, in the cluster or at fixed addresses. Readers from before the field send all requests to the
+    stable revision, which is safe: that serves all of them at weight 0, too."""
     fallbacks: tuple[str, ...] = ()
     """Served names to try, in order, when this model cannot answer."""
     timeouts: Timeouts = Timeouts()
+
+    @model_validator(mode="after")
+    def _canary_is_beside_an_engine(self) -> "ModelEntry":
+        if self.canary is not None and not isinstance(self.backend, ServiceBackend | StaticBackend):
+            raise ValueError("`canary` is for models whose backend is of kind Service or Static")
+        return self
 
 
 class GatewayConfig(Document):

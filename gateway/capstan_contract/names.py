@@ -22,6 +22,8 @@ TRACK_LABEL: Final = f"{GROUP}/track"
 """On the Deployment, the Service and the pods of a model: which of its variants they are."""
 STABLE: Final = "stable"
 """The track that every model has."""
+CANARY: Final = "canary"
+"""The track of a revision that is tried beside the stable one (see `config.Canary`)."""
 POD_HASH_LABEL: Final = f"{GROUP}/pod-hash"
 """On every model pod: a hash of everything in the pod template. Pods with another value are out of date."""
 APPLIED_HASH_ANNOTATION: Final = f"{GROUP}/applied-hash"
@@ -53,6 +55,13 @@ def shard_object(config_name: str, file: str) -> str:
 
 
 # --- models ---------------------------------------------------------------------------------------------------------
+
+
+def canary_id(model_id: str) -> str:
+    """Give the id of a model's canary, from the `namespace/name` of the model: the key of all state about it, and what
+    the workers of its pods take queued work of. No model has such an id."""
+    return f"{model_id}@{CANARY}"
+
 
 AUTO: Final = "auto"
 """Name of the gateway's built-in virtual model: any model that can answer the request. No LLMModel may have it."""

@@ -83,6 +83,7 @@ EXCLUDED_MODEL_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         "fallbacks": "answers of others are not kept under its name",
         "queue": "which way it comes to the engine",
         "startFailure": "whether it is worth waiting",
+        "canary": "it is a model of its own here, with an identity of its own",
         "timeouts": "how long it may take; what is cut off is not kept",
     }
 )
