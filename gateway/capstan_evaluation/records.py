@@ -1,7 +1,7 @@
 """What a run is made of: answers, scores, and what two runs say of each other. Plain data, as it is written to disk.
 
 A run is a file of JSON lines: a `RunHeader` first, then one `Result` for each repeat of each case, in the order in
-which they ended.
+which they ended, and `Asked` lines between them (`runs/files.py`).
 """
 
 from enum import StrEnum
@@ -10,16 +10,9 @@ from typing import Final
 from pydantic import Field
 
 from capstan_contract.entries import Document, is_empty, is_none
+from capstan_contract.gates import Outcome as Outcome
 
 RUN_VERSION: Final = 1
-
-
-class Outcome(StrEnum):
-    """What a comparison says."""
-
-    PASS = "Pass"  # noqa: S105
-    FAIL = "Fail"
-    INCONCLUSIVE = "Inconclusive"
 
 
 class ScoreState(StrEnum):
@@ -87,6 +80,8 @@ class Result(Document):
     repeat: int = Field(default=0, ge=0)
     request: str
     """SHA-256 of the request, without the name of the model: what is identical is not paid for twice."""
+    place: int = Field(default=0, ge=0)
+    """Of the case in its suite."""
     cluster: str = ""
     """The source that the case shares with others; empty: none."""
     tags: tuple[str, ...] = ()
@@ -96,6 +91,41 @@ class Result(Document):
     expected: str = ""
     answer: Answer
     scores: tuple[Score, ...] = ()
+    reused: str = Field(default="", exclude_if=is_empty)
+    """The case whose identical request was asked in its place: what that took is counted there."""
+
+
+class Purpose(StrEnum):
+    """What a model was asked for."""
+
+    TARGET = "Target"
+    JUDGE = "Judge"
+    EMBED = "Embed"
+
+
+class Asked(Document):
+    """An answer that was paid for, and is no result yet: it is written before it is used, and never asked for again."""
+
+    purpose: Purpose
+    model: str
+    request: str
+    """SHA-256 of the request, without the name of the model."""
+    repeat: int = Field(default=0, ge=0)
+    answer: Answer
+    vectors: tuple[tuple[float, ...], ...] = Field(default=(), exclude_if=is_empty)
+    """Of texts that were embedded."""
+
+
+class Spent(Document):
+    """What asks took, those in vain included as far as anybody told."""
+
+    asks: int = Field(default=0, ge=0)
+    inputTokens: int = Field(default=0, ge=0)
+    outputTokens: int = Field(default=0, ge=0)
+    cost: float = Field(default=0.0, ge=0)
+    """US dollars, of the asks with a known price."""
+    unpriced: int = Field(default=0, ge=0)
+    """Asks of which nobody knows what they cost."""
 
 
 class RunHeader(Document):
@@ -121,6 +151,10 @@ class Run(Document):
 
     header: RunHeader
     results: tuple[Result, ...]
+    target: Spent = Spent()
+    """What the answers took."""
+    judging: Spent = Spent()
+    """What judges and embedders took."""
 
 
 class Comparison(Document):

@@ -1,0 +1,142 @@
+"""The file of a run: what it keeps, what it refuses, and what a crash leaves of it."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capstan_evaluation.records import Answer, Asked, Purpose, Result, RunHeader, Usage
+from capstan_evaluation.runs.files import BadRun, RunWriter, load_run, read_log
+
+HEADER = RunHeader(id="one", suite="maths", suiteHash="ab", target="llama", cases=2, repeats=1, began="2026-01-01")
+
+
+def result(case: str, place: int = 0, **fields: object) -> Result:
+    """A result whose answer took ten tokens."""
+    answer = Answer(text="four\nor \u2028 five", usage=Usage(inputTokens=4, outputTokens=6, cost=0.25))
+    return Result(case=case, place=place, request="r-" + case, answer=answer).model_copy(update=fields)
+
+
+def test_a_run_is_read_in_the_order_of_its_suite(tmp_path: Path) -> None:
+    """In whichever order answers came, the run is the same."""
+    path = tmp_path / "runs" / "a.jsonl"
+    with RunWriter(path, HEADER) as writer:
+        writer.result(result("second", 1))
+        writer.result(result("first", 0))
+    assert [one.case for one in load_run(path).results] == ["first", "second"]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_run_that_is_not_over_is_not_compared(tmp_path: Path) -> None:
+    """Half a run is no run: its message says how much there is, and what goes on with it."""
+    path = tmp_path / "a.jsonl"
+    with RunWriter(path, HEADER) as writer:
+        writer.result(result("first"))
+    with pytest.raises(BadRun, match=r"1 of 2 results"):
+        load_run(path)
+
+
+def test_what_was_appended_is_there_after_any_cut(tmp_path: Path) -> None:
+    """Cut at any byte, the file has each line that was whole, and goes on behind the last of them."""
+    path = tmp_path / "a.jsonl"
+    with RunWriter(path, HEADER) as writer:
+        writer.result(result("first", 0))
+        writer.result(result("second", 1))
+    whole = path.read_bytes()
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        with RunWriter(path, HEADER) as writer:
+            assert len(writer.log.results) == max(0, whole[:cut].count(b"\n") - 1)
+            for case, place in (("first", 0), ("second", 1)):
+                if (case, 0) not in writer.log.results:
+                    writer.result(result(case, place))
+        assert path.read_bytes() == whole
+
+
+@given(st.binary(max_size=40))
+def test_what_cannot_be_read_at_the_end_is_torn(tail: bytes) -> None:
+    """A tail of any bytes, zeros of a machine that lost its power included, costs no line before it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a.jsonl")
+        with RunWriter(path, HEADER) as writer:
+            writer.result(result("first"))
+        good = path.stat().st_size
+        with path.open("ab") as file:
+            file.write(tail)
+        log, size = read_log(path)
+        assert log is not None
+        assert (list(log.results), size) == ([("first", 0)], good)
+
+
+def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
+    """A line that cannot be read before one that can is no torn one: nothing is cut, and the line is named."""
+    path = tmp_path / "a.jsonl"
+    with RunWriter(path, HEADER) as writer:
+        writer.result(result("first"))
+        writer.result(result("second", 1))
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = lines[0] + b'{"result": 5}\n' + lines[2]
+    path.write_bytes(damaged)
+    with pytest.raises(BadRun, match="line 2"):
+        RunWriter(path, HEADER)
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"suiteHash": "cd"}, r"another suite, or another version of it \(ab, and not cd\)"),
+        ({"target": "other"}, "another model"),
+        ({"judge": "j"}, r"another judge \(none, and not j\)"),
+        ({"repeats": 3}, "another number of repeats"),
+        ({"url": "http://b"}, "another gateway"),
+    ],
+)
+def test_a_run_of_something_else_is_refused(tmp_path: Path, change: dict[str, object], told: str) -> None:
+    """Answers of two targets, suites or judges never stand in one file."""
+    path = tmp_path / "a.jsonl"
+    RunWriter(path, HEADER).close()
+    before = path.read_bytes()
+    with pytest.raises(BadRun, match=told):
+        RunWriter(path, HEADER.model_copy(update=change))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"# notes\n", b'{"a": 1}\n', b"\n"])
+def test_a_file_that_is_no_run_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    """--out may name anything by mistake, and what is there is not cut off."""
+    path = tmp_path / "notes.md"
+    path.write_bytes(content)
+    with pytest.raises(BadRun, match="is no run"):
+        RunWriter(path, HEADER)
+    assert path.read_bytes() == content
+
+
+def test_one_writes_at_a_time(tmp_path: Path) -> None:
+    """Two processes that append to one run would each pay for what the other has."""
+    path = tmp_path / "a.jsonl"
+    with RunWriter(path, HEADER), pytest.raises(BadRun, match="written by another process"):
+        RunWriter(path, HEADER)
+    RunWriter(path, HEADER).close()
+
+
+def test_what_was_paid_for_is_counted_once(tmp_path: Path) -> None:
+    """An answer that is kept before its result and in it counts once; what was asked again and of judges, too."""
+    path = tmp_path / "a.jsonl"
+    first, second = result("first"), result("second", 1)
+    failed = second.model_copy(update={"answer": Answer(error="timeout", usage=Usage(inputTokens=4))})
+    with RunWriter(path, HEADER) as writer:
+        writer.asked(Asked(purpose=Purpose.TARGET, model="llama", request=first.request, answer=first.answer))
+        assert writer.log.target().asks == 1
+        writer.result(first)
+        writer.result(failed)
+        writer.result(second)
+        writer.result(second.model_copy(update={"case": "twin", "reused": "second"}))
+        writer.asked(Asked(purpose=Purpose.JUDGE, model="judge", request="j", answer=Answer(text="{}")))
+    log, _ = read_log(path)
+    assert log is not None
+    run = log.run()
+    assert (run.target.asks, run.target.outputTokens, run.target.cost, run.target.unpriced) == (3, 12, 0.5, 0)
+    assert (run.judging.asks, run.judging.unpriced) == (1, 1)
