@@ -38,6 +38,9 @@ from capstan_operator.api.patterns import (
 )
 from capstan_operator.api.policies import PolicyInForce
 from capstan_operator.api.queueing import QueueSpec as QueueSpec
+from capstan_operator.api.rollout import RolloutSpec as RolloutSpec
+from capstan_operator.api.rollout import RolloutStatus
+from capstan_operator.api.rollout import RolloutStrategy as RolloutStrategy
 from capstan_operator.api.rules import (
     answers,
     cache,
@@ -46,6 +49,7 @@ from capstan_operator.api.rules import (
     names,
     placement,
     queueing,
+    rollout,
     scaling,
     serving,
     sources,
@@ -169,30 +173,6 @@ class Parallelism(Part):
     """Tensor parallel size. Default: all GPUs of the replica divided by `pipeline`."""
     pipeline: int = Field(default=1, ge=1, le=64)
     """Pipeline parallel size."""
-
-
-class RolloutStrategy(StrEnum):
-    """How pods of an older template are replaced."""
-
-    AUTO = "Auto"
-    SURGE = "Surge"
-    IN_PLACE = "InPlace"
-
-
-class RolloutSpec(Part):
-    """How the pods are replaced when their template changes."""
-
-    strategy: RolloutStrategy = Field(default=RolloutStrategy.AUTO, strict=False)
-    """Surge: a new pod first, and an old one goes only when it is ready. InPlace: an old pod first, which needs no
-    spare GPU and takes a replica away until the new one is ready. Auto: Surge, and InPlace for several replicas when no
-    node or quota has the GPUs of one more for longer than `patienceSeconds`."""
-    patienceSeconds: int | None = Field(default=None, ge=0, le=86400)
-    """How long a new pod may wait for GPUs that old ones hold, before Auto goes on in place or a person is called.
-    Default: the operator's setting, 5 minutes."""
-    startupSeconds: int = Field(default=3600, ge=10, le=86400)
-    """How long a pod may take to load before its container is started again. A change makes new pods."""
-    progressDeadlineSeconds: int = Field(default=3600, ge=10, le=86400)
-    """How long a rollout may make no progress before a person is called."""
 
 
 class PriceTierSpec(Part):
@@ -377,6 +357,7 @@ _SPEC_RULES = (
     *kvcache.SPEC,
     *queueing.SPEC,
     *scaling.SPEC,
+    *rollout.SPEC,
 )
 
 
@@ -512,6 +493,8 @@ class LLMModelStatus(Part):
     startFailure: StartFailureStatus | None = None
     """Why none of the replicas that are wanted comes up, when that has lasted: requests that would wait for one get an
     error."""
+    rollout: RolloutStatus | None = None
+    """With `spec.rollout.steps`: how the last change of the pods stands."""
 
 
 class Metadata(Part):

@@ -36,7 +36,16 @@ _NOT_IN_PODS: Final[Mapping[str, Any]] = {
     "model": {"servedName", "aliases"},
     "replicas": True,
     "scaling": True,
-    "rollout": {"strategy", "patienceSeconds", "progressDeadlineSeconds"},
+    "rollout": {
+        "strategy",
+        "patienceSeconds",
+        "progressDeadlineSeconds",
+        "steps",
+        "gate",
+        "onFail",
+        "onInconclusive",
+        "whenNoRoom",
+    },
     "serving": {
         "capabilities": True,
         "maxOutputTokens": True,

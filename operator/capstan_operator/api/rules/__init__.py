@@ -7,6 +7,7 @@ engine.py     images and versions of the engine
 kvcache.py    what each engine can be told of its KV cache
 placement.py  GPUs, how a replica is spread over them, and nodes
 scaling.py    the number of replicas
+rollout.py    rollouts in steps
 serving.py    prices, windows, prefixes
 cache.py      the claim for the weights
 
