@@ -5,7 +5,7 @@ goes on; the gateway compiles the same and refuses what it could not bound. Both
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 import re2  # type: ignore[import-untyped]
 
@@ -21,6 +21,8 @@ MOST_TOGETHER: Final = 4_000
 """The same of all expressions of a guard."""
 MOST_MEMORY: Final = 8 << 20
 """Bytes of the automata of one expression."""
+
+Expression: TypeAlias = "re2._Regexp[str]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,16 @@ def expression_fault(pattern: str, *, whole: bool = False) -> str | None:
     return None
 
 
-def compile_bounded(pattern: str, *, latin: bool = False) -> "re2._Regexp[str]":
-    """Compile what takes little memory. Raises Unreadable."""
+def compile_bounded(pattern: str, *, latin: bool = False, captures: bool = False) -> "re2._Regexp[str]":
+    """Compile what takes little memory. Raises Unreadable.
+
+    Args:
+        pattern: In the syntax of RE2.
+        latin: Whether it is to be of bytes.
+        captures: Whether groups are told apart.
+    """
     options = re2.Options()
-    options.never_capture = True
+    options.never_capture = not captures
     options.log_errors = False
     options.max_mem = MOST_MEMORY
     try:

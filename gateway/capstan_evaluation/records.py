@@ -60,9 +60,12 @@ class Usage(Document):
 
 
 class Answer(Document):
-    """What a target answered to one prompt."""
+    """What a target answered to one case: of several turns to the last one; usage and seconds are of all."""
 
     text: str = ""
+    """To the last turn of the case."""
+    earlier: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
+    """To the turns before it."""
     finishReason: str = ""
     refusal: str = Field(default="", exclude_if=is_empty)
     """What it says in the API's own field for refusals."""

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from capstan_contract.yamldoc import YamlFault, json_as_yaml, read_yaml
 from capstan_operator.manifests.documents import Diagnostic, Document
-from capstan_operator.manifests.yamldoc import YamlFault, json_as_yaml, read_yaml
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MOST_FILE_BYTES = 4 * 1024 * 1024

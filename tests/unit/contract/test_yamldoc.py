@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from capstan_operator.manifests.yamldoc import YamlFault, read_yaml
+from capstan_contract.yamldoc import YamlFault, read_yaml
 
 
 def data(text: str) -> Any:

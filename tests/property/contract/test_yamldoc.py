@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_operator.manifests.yamldoc import YamlFault, json_as_yaml, read_yaml
+from capstan_contract.yamldoc import YamlFault, json_as_yaml, read_yaml
 
 TEXT = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], exclude_characters="\ufeff\ufffe\uffff"), max_size=12
