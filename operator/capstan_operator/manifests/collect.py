@@ -80,6 +80,9 @@ def collect(
     others: list[Document] = []
     diagnostics: list[Diagnostic] = []
     for document in documents:
+        if is_suite(document.manifest):
+            diagnostics.append(_suite_passed_over(document))
+            continue
         document = replace(document, manifest=_in_namespace(document.manifest, namespace))
         kind = _kind_of(document, kinds)
         if isinstance(kind, Diagnostic):
@@ -122,6 +125,17 @@ def _kind_of(document: Document, kinds: Sequence[Kind[Any]]) -> Kind[Any] | Diag
 def passed_over(document: Document) -> Diagnostic:
     """Say of an object of another API group that nobody looks at it."""
     return about(document, "is not a resource of Capstan; passed over", severity=Severity.NOTICE)
+
+
+def is_suite(manifest: Manifest) -> bool:
+    """Whether a document is a suite of `capstan eval`, which people keep beside manifests, and no object."""
+    fields = manifest.keys()
+    return not fields & {"apiVersion", "kind", "metadata"} and "name" in fields and bool(fields & {"cases", "data"})
+
+
+def _suite_passed_over(document: Document) -> Diagnostic:
+    notice = about(document, "is a suite of `capstan eval`; passed over", severity=Severity.NOTICE)
+    return replace(notice, resource="")
 
 
 def _is_slip(version: str) -> bool:

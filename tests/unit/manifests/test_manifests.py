@@ -209,3 +209,13 @@ def test_pipe_is_not_read(tmp_path: Path) -> None:
     """Reading a pipe would hang."""
     os.mkfifo(tmp_path / "pipe.yaml")
     assert [diagnostic.message for diagnostic in load_manifests([tmp_path]).diagnostics] == ["is not a regular file"]
+
+
+def test_suites_beside_manifests() -> None:
+    """A suite of `capstan eval` among manifests is told, and is no fault; an object without its head is one."""
+    found = read(f"name: s\ncases: [{{id: a, prompt: x}}]\n---\n{model('a')}")
+    assert said(found) == ["m.yaml:1: document 1: is a suite of `capstan eval`; passed over"]
+    assert [one.severity for one in found.diagnostics] == [Severity.NOTICE]
+    assert found.others == ()
+    (fault,) = read("metadata: {name: a}\ndata: {a: b}\n").diagnostics
+    assert fault.severity is Severity.ERROR
