@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from capstan_contract.entries import Document, Entry, PolicyEntry, canonical, is_empty, is_none, spread
+from capstan_contract.evaluation import Evaluation
 from capstan_contract.keys import KeyEntry
 
 SchemaVersion = Literal[1, 2]
@@ -458,6 +459,8 @@ class ModelEntry(Entry):
     """A revision that is tried beside the one that this entry is otherwise of, the stable one; only of a model with
     endpoints of its own, in the cluster or at fixed addresses. Readers from before the field send all requests to the
     stable revision, which is safe: that serves all of them at weight 0, too."""
+    evaluation: Evaluation | None = Field(default=None, exclude_if=is_none)
+    """Which of its answers are sampled, and what they are judged by. None, and readers from before the field: none."""
     fallbacks: tuple[str, ...] = ()
     """Served names to try, in order, when this model cannot answer."""
     timeouts: Timeouts = Timeouts()

@@ -80,6 +80,7 @@ EXCLUDED_MODEL_FIELDS: Final[Mapping[str, str]] = MappingProxyType(
         "price": "what it costs",
         "weight": "how often it is chosen",
         "auto": "whether it is chosen",
+        "evaluation": "what becomes of an answer afterwards",
         "fallbacks": "answers of others are not kept under its name",
         "queue": "which way it comes to the engine",
         "startFailure": "whether it is worth waiting",

@@ -18,6 +18,7 @@ from capstan_contract.config import (
 from capstan_operator.api.backends import Cascade as Cascade
 from capstan_operator.api.backends import External as External
 from capstan_operator.api.backends import Router as Router
+from capstan_operator.api.evaluation import EvaluationSpec as EvaluationSpec
 from capstan_operator.api.kvcache import KVCacheSpec as KVCacheSpec
 from capstan_operator.api.kvcache import KVIsolation as KVIsolation
 from capstan_operator.api.parts import Condition as Condition
@@ -45,6 +46,7 @@ from capstan_operator.api.rules import (
     answers,
     cache,
     engine,
+    evaluation,
     kvcache,
     names,
     placement,
@@ -358,6 +360,7 @@ _SPEC_RULES = (
     *queueing.SPEC,
     *scaling.SPEC,
     *rollout.SPEC,
+    *evaluation.SPEC,
 )
 
 
@@ -407,6 +410,8 @@ class LLMModelSpec(Part):
     """LoRA adapters."""
     prefixes: tuple[Prefix, ...] = bounded_list(8, json_schema_extra=listed_by("name"))
     """Shared prompts to keep warm. Requests may begin with one by its name."""
+    evaluation: EvaluationSpec | None = None
+    """Have a share of the answers judged. Default: nothing is stored, and nothing is judged."""
     template: Annotated[dict[str, Any], free_form("metadata", "spec")] | None = Field(
         default=None, json_schema_extra=object_schema("metadata", "spec")
     )
@@ -518,4 +523,4 @@ class LLMModel(Part):
     spec: LLMModelSpec
     """What the user wants."""
 
-    rules: ClassVar[tuple[Rule, ...]] = names.ROOT
+    rules: ClassVar[tuple[Rule, ...]] = (*names.ROOT, *evaluation.ROOT)

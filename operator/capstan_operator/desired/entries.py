@@ -22,6 +22,7 @@ from capstan_contract.requirements import TENANT_SALT
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import CompatibilitySpec, EngineType, External, LLMModelSpec, PriceSpec
 from capstan_operator.api.parts import SecretKeyRef
+from capstan_operator.desired.evaluation import build_evaluation
 from capstan_operator.desired.naming import (
     adapter_served_name,
     credential_file,
@@ -77,6 +78,7 @@ def build_entry(
         price=_price(serving.price),
         weight=serving.weight,
         queue=build_queue(model, spec, queue),
+        evaluation=build_evaluation(model, spec),
         fallbacks=serving.fallbacks,
         timeouts=Timeouts(
             firstTokenSeconds=serving.timeouts.firstTokenSeconds,

@@ -57,6 +57,26 @@ def test_the_gateway_is_told_whose_workers_tell_their_blocks(engine: str) -> Non
         assert "kvEvents" not in _entry(make_model(engine={"type": engine, "kvCache": kv_cache})).model_dump()
 
 
+EVALUATION = {
+    "sampleRate": "0.1",
+    "criteria": [{"name": "polite", "text": "It is polite.", "rubric": "2"}, {"name": "brief", "text": "It is brief."}],
+    "judge": {"name": "judge"},
+    "alertBelow": "0.7",
+}
+
+
+def test_the_gateway_is_told_which_answers_are_sampled() -> None:
+    """The judge is a model of the same namespace; an entry of a model that is not evaluated, or of which no answer is,
+    is as it was before there was the field."""
+    evaluation = _entry(make_model(evaluation=EVALUATION)).evaluation
+    assert evaluation is not None
+    assert (evaluation.sampleRate, evaluation.perHour, evaluation.alertBelow) == (0.1, None, 0.7)
+    assert [(one.name, one.rubric) for one in evaluation.criteria] == [("brief", "1"), ("polite", "2")]
+    assert evaluation.judge == "team/judge"
+    for none in (None, EVALUATION | {"sampleRate": "0.0"}):
+        assert "evaluation" not in _entry(make_model(evaluation=none)).model_dump()
+
+
 def test_a_model_may_name_its_tokenizer() -> None:
     """An entry of one that names none is as it was before there was the field."""
     assert _entry(make_model(serving={"tokenizer": "Qwen/Qwen3-8B"})).tokenizer == "Qwen/Qwen3-8B"
