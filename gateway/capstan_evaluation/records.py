@@ -45,6 +45,8 @@ class Score(Document):
     """None unless `state` is Scored."""
     binary: bool = True
     """Whether the scorer knows nothing between 0 and 1."""
+    pairwise: bool = Field(default=False, exclude_if=is_empty)
+    """The value says how the answer is beside the baseline's: 1 better, 0.5 as good, 0 worse."""
     reason: str = ""
     stamp: Stamp | None = Field(default=None, exclude_if=is_none)
 
@@ -168,6 +170,10 @@ class Comparison(Document):
     binary: bool
     cases: int
     """Which both runs scored."""
+    missing: int = 0
+    """Cases that are not among them, because one of the runs has no score."""
+    lost: float = 0.0
+    """Share of the cases that the candidate may have lost unseen: the baseline has a score, and it has none."""
     baseline: float
     candidate: float
     difference: float
