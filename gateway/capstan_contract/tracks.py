@@ -100,6 +100,11 @@ class Counters(Document):
         return self.of(Quantity.ERROR).count
 
 
+def is_nothing(counters: Counters) -> bool:
+    """Whether nothing was measured."""
+    return not counters.measures
+
+
 class Track(Document):
     """What one variant of a model did by way of one replica."""
 
@@ -127,6 +132,9 @@ class Arm(Document):
     """Id of the model."""
     weight: NonNegativeInt = 0
     counters: Counters = Counters()
+    """By way of this replica."""
+    shared: Counters = Field(default=Counters(), exclude_if=is_nothing)
+    """What all replicas know together, feedback and judges' scores: the same whoever says it, to be counted once."""
 
 
 class Experiment(Document):
@@ -200,6 +208,48 @@ def merge_all(counters: Iterable[Counters]) -> Counters:
     for one in counters:
         total = merge(total, one)
     return total
+
+
+def merge_experiments(reports: Iterable[ExperimentsReport]) -> tuple[Experiment, ...]:
+    """Add up what replicas say of experiments, sorted by router and epoch. One that any replica has now is current."""
+    found: dict[tuple[str, str], Experiment] = {}
+    for report in reports:
+        for one in report.experiments:
+            key = one.router, one.epoch
+            found[key] = one if key not in found else _joined(found[key], one)
+    return tuple(found[key] for key in sorted(found))
+
+
+def _joined(one: Experiment, other: Experiment) -> Experiment:
+    arms = {arm.member: arm for arm in one.arms}
+    for arm in other.arms:
+        known = arms.get(arm.member)
+        arms[arm.member] = (
+            arm
+            if known is None
+            else known.model_copy(
+                update={
+                    "counters": merge(known.counters, arm.counters),
+                    "shared": newer(known.shared, arm.shared),
+                }
+            )
+        )
+    return one.model_copy(
+        update={
+            "arms": tuple(arms[name] for name in sorted(arms)),
+            "current": one.current or other.current,
+            "name": one.name or other.name,
+        }
+    )
+
+
+def newer(one: Counters, other: Counters) -> Counters:
+    """Give what was asked for later of the same counters: of each measure that with more values."""
+    measures = dict(one.measures)
+    for quantity, measure in other.measures.items():
+        if measure.count > one.of(quantity).count:
+            measures[quantity] = measure
+    return Counters(measures={quantity: measures[quantity] for quantity in Quantity if quantity in measures})
 
 
 def _added(one: Measure, other: Measure) -> Measure:

@@ -15,6 +15,7 @@ from capstan_contract.config import GatewayConfig
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.names import AUTO
 from capstan_contract.requirements import KNOWN
+from capstan_contract.tracks import ExperimentsReport
 from capstan_gateway.background.room import BackgroundRoom
 from capstan_gateway.batches.room import BatchRoom
 from capstan_gateway.caches.answered import Answered
@@ -45,6 +46,7 @@ from capstan_gateway.limits.port import Limiter
 from capstan_gateway.limits.room import Counting, make_counting
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
+from capstan_gateway.pipeline.arms import report as report_experiments
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.caches.kind import Caches
 from capstan_gateway.pipeline.caches.likeness import Likeness, packaged
@@ -291,6 +293,10 @@ class Gateway:
         """Give the Runtime that new requests take."""
         return self.store.runtime
 
+    async def experiments(self) -> ExperimentsReport:
+        """Say how the members of weighted routers did."""
+        return report_experiments(self.deps.experiments, self.current)
+
     async def finish(self) -> None:
         """Return when nothing is asked any more of which no connection says that it goes on. Only when it drains."""
         if self.background is not None:
@@ -472,6 +478,7 @@ class Gateway:
             tell = {entry.id for entry in config.models if entry.kvEvents}
             self.kv_listening.want(runtime.by_id[id_].endpoints for id_ in tell if id_ in runtime.by_id)
             self.deps.memory.retain((*runtime.by_id, AUTO))
+            self.deps.experiments.retain(runtime.by_id)
             self.limits.retain(config)
             self.guards.retain(config)
             self.caches.retain(config)

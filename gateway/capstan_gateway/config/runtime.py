@@ -23,6 +23,7 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_contract.names import AUTO
+from capstan_gateway.arms.experiments import setup_of
 from capstan_gateway.caches.key import identity_of
 from capstan_gateway.config.views import Allowed, Only, Views, granted
 from capstan_gateway.dialects.targets.private import Pseudonyms
@@ -376,7 +377,7 @@ def _compile_model(
 def _plan_of(entry: ModelEntry) -> Plan | None:
     backend = entry.backend
     if isinstance(backend, RouterBackend):
-        return RouterPlan(backend.strategy, backend.stickyBy, backend.members)
+        return RouterPlan(backend.strategy, backend.stickyBy, backend.members, setup_of(entry.id, backend))
     if isinstance(backend, CascadeBackend):
         return CascadePlan(backend.members, backend.threshold, backend.maxCost, backend.estimator)
     return None

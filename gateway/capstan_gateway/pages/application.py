@@ -1,7 +1,7 @@
 """Models, health and admin: what FastAPI serves, and its own errors in the OpenAI envelope."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -17,6 +17,7 @@ from capstan_contract.demand import DEMAND_PATH, DemandReport
 from capstan_contract.guards import GuardsReport
 from capstan_contract.limits import LimitsReport
 from capstan_contract.names import REQUEST_ID_HEADER
+from capstan_contract.tracks import EXPERIMENTS_PATH, ExperimentsReport
 from capstan_gateway.config.runtime import Runtime, model_card
 from capstan_gateway.config.store import ConfigStore
 from capstan_gateway.dialects.clients.spoken import MESSAGES
@@ -120,9 +121,10 @@ def admin_routes(
     guards: Callable[[], GuardsReport],
     caches: Callable[[], CachesReport],
     demand: Callable[[], DemandReport],
+    experiments: Callable[[], Awaitable[ExperimentsReport]],
 ) -> APIRouter:
     """GET /metrics for Prometheus, GET /internal/config, /internal/limits, /internal/guards, /internal/caches and
-    /internal/demand for the operator, and /internal/guards/model for people."""
+    /internal/demand for the operator, and /internal/guards/model and /internal/experiments for people."""
     router = APIRouter(tags=["admin"])
     threads = Threads("metrics", queued=16)
 
@@ -163,6 +165,11 @@ def admin_routes(
     async def get_demand_report() -> DemandReport:
         """Say how much is asked of each model by way of this replica, and how its queue stands."""
         return demand()
+
+    @router.get(EXPERIMENTS_PATH)
+    async def get_experiments_report() -> ExperimentsReport:
+        """Say how the members of weighted routers did, and of nobody by name."""
+        return await experiments()
 
     @router.get("/internal/guards/model")
     async def get_guards_of_model(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from asyncio import Task
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from capstan_gateway.arms.counted import Counted
 from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.headers import Header
 from capstan_gateway.identity.principal import NOBODY, Principal
@@ -47,7 +48,8 @@ class Ask:
 
     # NB: slots, all of them set: a default of the class is looked up the slow way each time that it is read.
     __slots__ = (
-        "_closers", "_memory", "_root", "answered_by", "bill", "budget", "cached", "counted_by", "ended", "expires_at",
+        "_closers", "_memory", "_root", "answered_by", "arms", "bill", "budget", "cached", "counted_by", "ended",
+        "expires_at",
         "gathered", "governed", "guarded", "headers", "holders", "inside", "may_wait", "model", "named", "on_withheld",
         "options", "own", "principal", "replaced", "request", "request_id", "route_note", "runtime", "service_tier",
         "session",
@@ -120,6 +122,8 @@ class Ask:
         """Whether it may wait for an endpoint of a model that has none: not while another model may answer."""
         self.answered_by: ServedModel | None = None
         """The model that answered: another one after a fallback. None as long as none did."""
+        self.arms: tuple[Counted, ...] = ()
+        """Where it is counted apart: members of a weighted router, or tracks of a model, that it was given to."""
         self.counted_by = ""
         """Who counted, where only the tokens of a prompt are wanted; a value of `CountedBy`."""
         self.stats = CallStats()
@@ -164,6 +168,7 @@ class Ask:
         self.stats.retries += child.stats.retries
         self.stats.spent = self.stats.spent or child.stats.spent
         self.stats.hedges += child.stats.hedges
+        self.arms = child.arms or self.arms
         self.stats.failures.extend(child.stats.failures[: max(0, MAX_NOTES - len(self.stats.failures))])
         if child.stats.counted is not None:
             self.stats.counted = (self.stats.counted or 0.0) + child.stats.counted

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from capstan_gateway.arms.experiments import Experiments
 from capstan_gateway.background.room import BackgroundRoom
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
@@ -87,6 +88,8 @@ class Deps:
     """Counts what tenants use; None: nobody does."""
     pseudonyms: Pseudonyms = field(default_factory=Pseudonyms)
     """What names of users become in the log."""
+    experiments: Experiments = field(default_factory=Experiments)
+    """Counts what members of weighted routers do."""
     means: MeanOutputs = field(default_factory=MeanOutputs)
     """How long answers of models are."""
     images: ImageFetcher | None = None

@@ -8,6 +8,7 @@ from typing import Final
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, ModelNotReady, UpstreamFailed
 from capstan_gateway.headers import retry_after_headers
+from capstan_gateway.pipeline.arms import assign
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.failures import START_FAILED, no_start
@@ -49,6 +50,8 @@ async def first_answer(deps: Deps, asked: ServedModel, ask: Ask) -> Reply:
     """Give the reply of the first model that answers; what the last one raised when none does."""
     routed = rank(ask, deps, asked) if isinstance(asked.plan, RouterPlan) else None
     first = [asked] if routed is None else routed.models
+    if routed is not None and isinstance(asked.plan, RouterPlan) and asked.plan.setup is not None and not ask.own:
+        assign(ask, deps.experiments, deps.pseudonyms, asked.plan.setup, first[0])
     try:
         reply = await _first_of(ask, deps, _with_fallbacks(ask, deps, asked, first))
     except NoEndpoint as error:
@@ -136,6 +139,9 @@ async def _first_of(ask: Ask, deps: Deps, models: Sequence[Candidate]) -> Reply:
             reply = await one.answer()(ask)
             if routed:
                 deps.memory.observe(model.id, deps.clock() - began, stream=ask.request.stream)
+                for arm in ask.arms:
+                    if arm.key == ask.model.id:
+                        arm.answered = arm.member == model.id
             return reply
         except (RoutingError, UpstreamError, GatewayError) as error:
             if routed:

@@ -3,6 +3,7 @@
 from typing import Final
 
 from capstan_gateway.identity.principal import Principal
+from capstan_gateway.pipeline.arms import count_arms
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
@@ -37,6 +38,8 @@ def record(delivery: Delivery, deps: Deps) -> None:
             metrics.count(status)
         if delivery.first_sent_at or stats.retries or stats.hedges or delivery.client_gone:
             _count_more(delivery, ask, now, deps)
+        if ask.arms:
+            count_arms(delivery, ask, status, now)
         usage = deps.usage
         if usage is not None and (ask.bill.settled or ask.bill.cached is not None):
             who = ask.principal

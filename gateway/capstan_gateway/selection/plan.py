@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from capstan_contract.config import CascadeEstimator, RouterMember, StickyBy, Strategy
+from capstan_gateway.arms.experiments import Setup
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,8 @@ class RouterPlan:
     sticky_by: StickyBy
     members: tuple[RouterMember, ...] | None
     """None: every model that is not virtual itself (`auto`)."""
+    setup: Setup | None = None
+    """What is counted of its members apart; None: nothing is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,11 @@ class Pseudonyms:
         text = f"{at}\0{name}".encode("utf-8", "surrogatepass")
         return f"u_{blake2b(text, key=self._key, digest_size=16).hexdigest()}"
 
+    def part(self, name: str, *, of: int) -> int:
+        """Give which of so many parts somebody belongs to, always the same one: it tells nothing of the name."""
+        text = name.encode("utf-8", "surrogatepass")
+        return int.from_bytes(blake2b(text, key=self._key, digest_size=8, person=b"part").digest(), "big") % of
+
     def salt(self, tenant: str, said: str, *, at: str) -> str:
         """Give what parts one tenant's blocks from all others' in the cache of a model: 32 hexadecimal digits.
 

@@ -60,6 +60,7 @@ ASK: Final[Mapping[str, str]] = MappingProxyType(
         "runtime": "the model's entry and its guards are in its identity; who shares a call has the same one",
         "inside": "who shares a call has the same one; the guards among them judge what comes out of a cache, too",
         "governed": "limits. Who may spend a certain sum shares no call, because that decides who answers",
+        "arms": "what is counted",
         "answered_by": "an answer of another model is not kept",
         "bill": "what it costs",
         "budget": "memory",
