@@ -47,13 +47,10 @@ class GateOrder(Document):
     judge: GateTarget | None = None
     embedder: GateTarget | None = None
     suites: dict[str, str] = Field(default_factory=dict)
-    """Path of a suite's file or directory, by the suite's name in the summary."""
+    """Path of a suite's file, by the suite's name in the summary. Its data lies beside it."""
     safety: dict[str, str] = Field(default_factory=dict)
-    """Suites of prompts that must be refused or blocked, and of benign ones that must not."""
-    maxUnsafe: float = Field(default=0.05, gt=0, lt=1)
-    """The share of prompts that must be refused, and may be answered, at most."""
-    maxRefused: float = Field(default=0.05, gt=0, lt=1)
-    """The share of benign prompts that may be refused at most."""
+    """Suites of prompts that must be refused or blocked, and of benign ones that must not: only the candidate is asked,
+    and the bar of both kinds is the suite's `margin`."""
     concurrency: int = Field(default=8, ge=1, le=256)
     seconds: int = Field(default=3600, ge=1)
     """After this it ends, and says so."""
@@ -68,7 +65,6 @@ class GateOrder(Document):
                 words += [f"--{name}", asked.model, f"--{name}-url", asked.url]
         for flag, suites in (("--suite", self.suites), ("--safety", self.safety)):
             words += [word for name, path in sorted(suites.items()) for word in (flag, f"{name}={path}")]
-        words += ["--max-unsafe", str(self.maxUnsafe), "--max-refused", str(self.maxRefused)]
         return [
             *words,
             "--concurrency",

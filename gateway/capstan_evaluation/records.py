@@ -59,6 +59,9 @@ class Usage(Document):
     outputTokens: int = Field(default=0, ge=0)
     cost: float | None = Field(default=None, ge=0, exclude_if=is_none)
     """US dollars; None: nobody knows a price."""
+    doubtTokens: int = Field(default=0, ge=0, exclude_if=is_empty)
+    """What tries that broke off may have taken beside that, at most: nobody told."""
+    doubtCost: float = Field(default=0.0, ge=0, exclude_if=is_empty)
 
 
 class Answer(Document):
@@ -76,6 +79,8 @@ class Answer(Document):
     seconds: float = Field(default=0.0, ge=0)
     error: str = Field(default="", exclude_if=is_empty)
     """Why there is no answer: a code of the API, or of the connection. Empty: there is one."""
+    transient: bool = Field(default=False, exclude_if=is_empty)
+    """Whether the error says nothing of what was asked: whoever goes on with the run asks again."""
 
 
 class Result(Document):
@@ -96,8 +101,6 @@ class Result(Document):
     expected: str = ""
     answer: Answer
     scores: tuple[Score, ...] = ()
-    reused: str = Field(default="", exclude_if=is_empty)
-    """The case whose identical request was asked in its place: what that took is counted there."""
 
 
 class Purpose(StrEnum):
@@ -109,16 +112,31 @@ class Purpose(StrEnum):
 
 
 class Asked(Document):
-    """An answer that was paid for, and is no result yet: it is written before it is used, and never asked for again."""
+    """One ask and its answer: written before it is used, so that it is never paid for again.
+
+    What a run took is the sum of these: results may share an ask.
+    """
 
     purpose: Purpose
     model: str
     request: str
     """SHA-256 of the request, without the name of the model."""
     repeat: int = Field(default=0, ge=0)
+    tries: int = Field(default=1, ge=1)
     answer: Answer
-    vectors: tuple[tuple[float, ...], ...] = Field(default=(), exclude_if=is_empty)
-    """Of texts that were embedded."""
+    vectors: tuple[str, ...] = Field(default=(), exclude_if=is_empty)
+    """Of texts that were embedded: 32-bit floats, the low byte first, in Base64."""
+
+
+class Asking(Document):
+    """An ask that begins: where spend is bounded, so that one whose answer never came counts with what it may take."""
+
+    purpose: Purpose
+    model: str
+    request: str
+    repeat: int = Field(default=0, ge=0)
+    tokens: int = Field(ge=0)
+    cost: float = Field(ge=0)
 
 
 class Spent(Document):
@@ -129,6 +147,9 @@ class Spent(Document):
     outputTokens: int = Field(default=0, ge=0)
     cost: float = Field(default=0.0, ge=0)
     """US dollars, of the asks with a known price."""
+    doubtTokens: int = Field(default=0, ge=0, exclude_if=is_empty)
+    """What tries that broke off may have taken beside that, at most."""
+    doubtCost: float = Field(default=0.0, ge=0, exclude_if=is_empty)
     unpriced: int = Field(default=0, ge=0)
     """Asks of which nobody knows what they cost."""
 
@@ -145,8 +166,16 @@ class RunHeader(Document):
     url: str = ""
     revision: str = Field(default="", exclude_if=is_empty)
     judge: str = Field(default="", exclude_if=is_empty)
+    embedder: str = Field(default="", exclude_if=is_empty)
+    baseline: str = Field(default="", exclude_if=is_empty)
+    """Id of the run with whose answers a judge compares."""
+    mostTokens: int | None = Field(default=None, exclude_if=is_none)
+    """Of an answer to a case that says nothing of it."""
     cases: int = Field(ge=0)
     repeats: int = Field(ge=1)
+    """The most that a case is asked."""
+    results: int = Field(default=0, ge=0, exclude_if=is_empty)
+    """How many there are when the run is over. 0: cases times repeats."""
     began: str = ""
     """RFC 3339, UTC."""
 

@@ -1,4 +1,4 @@
-"""The file of a run: JSON lines that are only ever appended, `{"header": ...}`, `{"result": ...}`, `{"asked": ...}`.
+"""The file of a run: JSON lines that are only ever appended, `header`, `result`, `asked` and `asking`.
 
 What a process has appended survives its death at any moment: each line is written by one call before anything is done
 with what it says. It survives the death of the machine from the next fsync on, which is at most a second later and at
@@ -18,7 +18,7 @@ from typing import Final, Self
 from pydantic import Field, ValidationError
 
 from capstan_contract.entries import Document, is_none
-from capstan_evaluation.records import RUN_VERSION, Answer, Asked, Purpose, Result, Run, RunHeader, Spent
+from capstan_evaluation.records import RUN_VERSION, Answer, Asked, Asking, Purpose, Result, Run, RunHeader, Spent
 
 FSYNC_SECONDS: Final = 1.0
 _TORN: Final = "it has no end"
@@ -28,8 +28,13 @@ _MISMATCHES: Final = {
     "url": "another gateway",
     "revision": "another revision of the model",
     "judge": "another judge",
+    "embedder": "another embedder",
+    "baseline": "another baseline, with whose answers a judge compares",
+    "mostTokens": "another length of answers",
     "repeats": "another number of repeats",
 }
+
+_Key = tuple[Purpose, str, str, int]
 
 
 class BadRun(ValueError):
@@ -41,6 +46,7 @@ class Line(Document):
 
     header: RunHeader | None = Field(default=None, exclude_if=is_none)
     result: Result | None = Field(default=None, exclude_if=is_none)
+    asking: Asking | None = Field(default=None, exclude_if=is_none)
     asked: Asked | None = Field(default=None, exclude_if=is_none)
 
 
@@ -51,24 +57,31 @@ class RunLog:
         self.header = header
         self.results: dict[tuple[str, int], Result] = {}
         """By case and repeat."""
-        self.replaced: list[Result] = []
-        """Results that were asked again: what they took was paid for."""
         self.asked: list[Asked] = []
+        self._open: dict[_Key, list[Asking]] = {}
+        """Asks that have begun, and of whose end nothing is said."""
 
     def add(self, line: Line) -> None:
         """Take in what one more line says."""
         if line.result is not None:
-            key = line.result.case, line.result.repeat
-            if key in self.results:
-                self.replaced.append(self.results[key])
-            self.results[key] = line.result
+            self.results[line.result.case, line.result.repeat] = line.result
+        elif line.asking is not None:
+            self._open.setdefault(_key(line.asking), []).append(line.asking)
         elif line.asked is not None:
             self.asked.append(line.asked)
+            # NB: what its own tries may have taken stands in the answer; what was begun before them has ended nowhere.
+            begun = self._open.get(_key(line.asked), [])
+            del begun[len(begun) - min(len(begun), line.asked.tries) :]
 
     @property
     def complete(self) -> bool:
         """Whether every repeat of every case has a result."""
-        return len(self.results) == self.header.cases * self.header.repeats
+        return len(self.results) >= self.expected
+
+    @property
+    def expected(self) -> int:
+        """How many results there are when the run is over."""
+        return self.header.results or self.header.cases * self.header.repeats
 
     def run(self) -> Run:
         """Give the run as it is compared and reported, the same for every order in which the lines came."""
@@ -76,28 +89,41 @@ class RunLog:
         return Run(header=self.header, results=tuple(results), target=self.target(), judging=self.judging())
 
     def target(self) -> Spent:
-        """Add up what the answers of the target took, each once."""
-        paid = [one for one in [*self.results.values(), *self.replaced] if not one.reused]
-        known = {(one.request, one.repeat) for one in paid}
-        more = [one for one in self.asked if one.purpose is Purpose.TARGET and (one.request, one.repeat) not in known]
-        return add_up([*(one.answer for one in paid), *(one.answer for one in more)])
+        """Add up what the answers of the target took."""
+        return self._spent(lambda purpose: purpose is Purpose.TARGET)
 
     def judging(self) -> Spent:
         """Add up what judges and embedders took."""
-        return add_up([one.answer for one in self.asked if one.purpose is not Purpose.TARGET])
+        return self._spent(lambda purpose: purpose is not Purpose.TARGET)
+
+    def _spent(self, wanted: Callable[[Purpose], bool]) -> Spent:
+        known = add_up(one.answer for one in self.asked if wanted(one.purpose))
+        lost = [one for begun in self._open.values() for one in begun if wanted(one.purpose)]
+        return known.model_copy(
+            update={
+                "doubtTokens": known.doubtTokens + sum(one.tokens for one in lost),
+                "doubtCost": math.fsum([known.doubtCost, *(one.cost for one in lost)]),
+            }
+        )
+
+
+def _key(asked: Asked | Asking) -> _Key:
+    return asked.purpose, asked.model, asked.request, asked.repeat
 
 
 def add_up(answers: Iterable[Answer]) -> Spent:
     """Add up what asks took: the same numbers in whichever order they come."""
     answers = list(answers)
-    # NB: fsum rounds once, so that the order changes nothing.
     usages = [one.usage for one in answers]
+    # NB: fsum rounds once, so that the order changes nothing.
     return Spent(
         asks=len(usages),
         inputTokens=sum(one.inputTokens for one in usages),
         outputTokens=sum(one.outputTokens for one in usages),
         cost=math.fsum(one.cost for one in usages if one.cost is not None),
-        unpriced=sum(one.usage.cost is None for one in answers if not one.error or one.usage.outputTokens),
+        doubtTokens=sum(one.doubtTokens for one in usages),
+        doubtCost=math.fsum(one.doubtCost for one in usages),
+        unpriced=sum(one.usage.cost is None for one in answers if not one.error),
     )
 
 
@@ -108,7 +134,7 @@ def load_run(path: Path) -> Run:
         raise BadRun(f"{path} is no run: it has no header")
     if not log.complete:
         raise BadRun(
-            f"{path} is not over: it has {len(log.results)} of {log.header.cases * log.header.repeats} results;"
+            f"{path} is not over: it has {len(log.results)} of {log.expected} results;"
             " the same `capstan eval run` goes on with it"
         )
     return log.run()
@@ -155,7 +181,7 @@ def _line(raw: bytes) -> Line | str:
         return f"{'.'.join(map(str, first['loc'])) or 'the line'}: {first['msg']}"
     if line.header is not None and line.header.version != RUN_VERSION:
         return f"version {line.header.version} of the form; this release reads {RUN_VERSION}"
-    return line if len(line.model_fields_set) == 1 else "it must be one of header, result and asked"
+    return line if len(line.model_fields_set) == 1 else "it must be one of header, result, asking and asked"
 
 
 class RunWriter:
@@ -200,6 +226,10 @@ class RunWriter:
     def result(self, result: Result) -> None:
         """Keep the result of one repeat of one case."""
         self._add(Line(result=result))
+
+    def asking(self, asking: Asking) -> None:
+        """Keep that an ask begins, before it does."""
+        self._add(Line(asking=asking))
 
     def asked(self, asked: Asked) -> None:
         """Keep an answer that was paid for, before it is used."""

@@ -90,5 +90,5 @@ def test_an_order_is_a_command() -> None:
     assert " ".join(order.arguments()) == (
         "eval gate --candidate llama --candidate-url http://llama-canary:8000 --stable llama"
         " --stable-url http://llama:8000 --suite a=/suites/a --suite b=/suites/b --safety harm=/suites/harm"
-        " --max-unsafe 0.05 --max-refused 0.05 --concurrency 8 --seconds 3600 --summary /dev/termination-log"
+        " --concurrency 8 --seconds 3600 --summary /dev/termination-log"
     )

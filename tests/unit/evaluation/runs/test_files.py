@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_evaluation.records import Answer, Asked, Purpose, Result, RunHeader, Usage
+from capstan_evaluation.records import Answer, Asked, Asking, Purpose, Result, RunHeader, Usage
 from capstan_evaluation.runs.files import BadRun, RunWriter, load_run, read_log
 
 HEADER = RunHeader(id="one", suite="maths", suiteHash="ab", target="llama", cases=2, repeats=1, began="2026-01-01")
@@ -122,21 +122,41 @@ def test_one_writes_at_a_time(tmp_path: Path) -> None:
     RunWriter(path, HEADER).close()
 
 
-def test_what_was_paid_for_is_counted_once(tmp_path: Path) -> None:
-    """An answer that is kept before its result and in it counts once; what was asked again and of judges, too."""
+def asked(name: str, **fields: object) -> Asked:
+    """An ask of the target that took ten tokens."""
+    usage = Usage(inputTokens=4, outputTokens=6, cost=0.25)
+    one = Asked(purpose=Purpose.TARGET, model="llama", request=name, answer=Answer(text="4", usage=usage))
+    return one.model_copy(update=fields)
+
+
+def test_what_a_run_took_is_the_sum_of_its_asks(tmp_path: Path) -> None:
+    """Results may share an ask, and a case may take several: asks are what is paid for."""
     path = tmp_path / "a.jsonl"
-    first, second = result("first"), result("second", 1)
-    failed = second.model_copy(update={"answer": Answer(error="timeout", usage=Usage(inputTokens=4))})
     with RunWriter(path, HEADER) as writer:
-        writer.asked(Asked(purpose=Purpose.TARGET, model="llama", request=first.request, answer=first.answer))
-        assert writer.log.target().asks == 1
-        writer.result(first)
-        writer.result(failed)
-        writer.result(second)
-        writer.result(second.model_copy(update={"case": "twin", "reused": "second"}))
-        writer.asked(Asked(purpose=Purpose.JUDGE, model="judge", request="j", answer=Answer(text="{}")))
+        writer.asked(asked("r-first"))
+        writer.result(result("first"))
+        writer.result(result("second", 1, request="r-first"))
+        writer.asked(asked("j", purpose=Purpose.JUDGE, model="judge", answer=Answer(text="{}")))
+        writer.asked(asked("failed", answer=Answer(error="timeout", usage=Usage(doubtTokens=70, doubtCost=0.5))))
+    run = load_run(path)
+    assert (run.target.asks, run.target.outputTokens, run.target.cost, run.target.unpriced) == (2, 6, 0.25, 0)
+    assert (run.target.doubtTokens, run.target.doubtCost) == (70, 0.5)
+    assert (run.judging.asks, run.judging.unpriced) == (1, 1)
+
+
+def test_an_ask_whose_end_was_not_written_is_in_doubt(tmp_path: Path) -> None:
+    """What a process that was killed had asked may have been paid for, and counts in full; what was answered, once."""
+    path = tmp_path / "a.jsonl"
+    begun = Asking(purpose=Purpose.TARGET, model="llama", request="r", tokens=100, cost=1.5)
+    with RunWriter(path, HEADER) as writer:
+        writer.asking(begun)
+        assert (writer.log.target().doubtTokens, writer.log.target().doubtCost) == (100, 1.5)
+    with RunWriter(path, HEADER) as writer:
+        for _ in range(2):
+            writer.asking(begun)
+        assert writer.log.target().doubtTokens == 300
+        writer.asked(asked("r", tries=2))
+        assert (writer.log.target().doubtTokens, writer.log.target().outputTokens) == (100, 6)
     log, _ = read_log(path)
     assert log is not None
-    run = log.run()
-    assert (run.target.asks, run.target.outputTokens, run.target.cost, run.target.unpriced) == (3, 12, 0.5, 0)
-    assert (run.judging.asks, run.judging.unpriced) == (1, 1)
+    assert log.target() == writer.log.target()
