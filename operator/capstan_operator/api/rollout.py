@@ -199,9 +199,9 @@ class GateEvidence(Part):
     """What one gate has said last. Numbers are decimal numbers in strings."""
 
     name: Annotated[str, StringConstraints(max_length=128)]
-    """suite/NAME with the scorer, safety/NAME with the bar, or latency.ttftP95, errorRate, ..."""
+    """suite/NAME, the same with a scorer or bar of it, or latency.ttftP95, errorRate, ..."""
     outcome: Word
-    """Pass, Fail or Inconclusive."""
+    """Pass, Fail or Inconclusive; Informs of what may not decide."""
     step: int | None = Field(default=None, ge=0)
     """Of a live gate: at which step, counted from 1."""
     hash: Word | None = None
@@ -275,7 +275,9 @@ class RolloutStatus(Part):
     splitSince: Word | None = None
     """Since when every gateway splits by `weight`."""
     requests: int | None = Field(default=None, ge=0)
-    """Requests that the canary has answered, as of the last look."""
+    """Requests that the canary has answered."""
+    lookedAt: Word | None = None
+    """When that, and the numbers of live gates, were written last."""
     pausedFrom: Word | None = None
     """The state that was paused."""
     replacesOne: bool | None = None

@@ -32,7 +32,7 @@ CAUSE_ANNOTATION: Final = f"{GROUP}/rollout-cause"
 """On the Deployment: what made the operator write its present template."""
 SPEC_ANNOTATION: Final = f"{GROUP}/spec-hash"
 """On the Deployment: a hash of those parts of the spec that its present template follows from."""
-_NOT_IN_PODS: Final[Mapping[str, Any]] = {
+NOT_IN_PODS: Final[Mapping[str, Any]] = {
     "model": {"servedName", "aliases"},
     "replicas": True,
     "scaling": True,
@@ -156,7 +156,7 @@ def hash_of_spec(spec: LLMModelSpec) -> str:
     release with further fields finds the same; nor are texts of ConfigMaps, which are no part of the spec."""
     own = tuple(one if one.systemFrom is None else one.model_copy(update={"system": None}) for one in spec.prefixes)
     spec = spec.model_copy(update={"prefixes": own})
-    said = spec.model_dump(mode="json", exclude=dict(_NOT_IN_PODS), exclude_defaults=True)
+    said = spec.model_dump(mode="json", exclude=dict(NOT_IN_PODS), exclude_defaults=True)
     return digest(_without_empty(said))
 
 
