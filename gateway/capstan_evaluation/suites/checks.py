@@ -15,7 +15,6 @@ MOST_VALUES: Final = 100
 MOST_NAME: Final = 100
 MOST_PATTERN: Final = 2_000
 MOST_CRITERION: Final = 4_000
-MOST_SCHEMA_BYTES: Final = 256 * 1024
 MOST_FUNCTION_SECONDS: Final = 600.0
 
 
@@ -125,8 +124,8 @@ class JsonSchema(CheckBase):
     """The answer is JSON, alone or in a fenced block, and of a schema."""
 
     type: Literal["JsonSchema"]
-    jsonSchema: dict[str, JsonValue] | bool = True
-    """Only what it holds itself is followed (`#/$defs/...`). True: any JSON."""
+    jsonSchema: dict[str, JsonValue] = Field(default_factory=dict, exclude_if=is_empty)
+    """Only what it holds itself is followed (`#/$defs/...`). Empty: any JSON."""
 
 
 class Refusal(CheckBase):
