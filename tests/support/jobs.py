@@ -15,7 +15,7 @@ import pytest
 
 from support.wait import wait_until
 
-Job = Literal["images", "previous", "vllm", "agents", "clients"]
+Job = Literal["images", "previous", "vllm", "agents", "clients", "browser"]
 SECONDS: Final = 1200.0
 """What a slow network may take, with all that is tried again."""
 
