@@ -14,6 +14,7 @@ from typing import Any, Final
 from capstan_contract.config import GatewayConfig
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.names import AUTO
+from capstan_contract.queue.wire import Packing
 from capstan_contract.requirements import KNOWN
 from capstan_contract.tracks import ExperimentsReport
 from capstan_gateway.background.room import BackgroundRoom
@@ -68,6 +69,8 @@ from capstan_gateway.pipeline.limits.plans import Plans
 from capstan_gateway.pipeline.policies import Policies, PolicyKind
 from capstan_gateway.pipeline.probed import ProbeTargets
 from capstan_gateway.pipeline.prompt_blocks import Prompts
+from capstan_gateway.pipeline.sampling.kind import Samples
+from capstan_gateway.pipeline.sampling.room import SampleRoom
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.queueing.made import make_queues, queue_dispatcher
 from capstan_gateway.queueing.urgency import Urgency, read_tiers
@@ -272,13 +275,18 @@ class Gateway:
             )
         )
         """Files, and batches of requests from them; None: there is no place for files."""
-        self._kinds: Sequence[PolicyKind[Any]] = (self.limits, self.guards, self.caches, *kinds)
+        self.sampled = self._sample_room()
+        """Where answers wait that are to be judged; None: there is no Redis to put them on."""
+        self.samples = Samples(self.sampled)
+        self._kinds: Sequence[PolicyKind[Any]] = (self.limits, self.guards, self.samples, self.caches, *kinds)
         self.metrics.before_collect.append(self._read_gauges)
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
         self.lifecycle.add(request_log, Phase.OUTBOX)
         self.lifecycle.add(audit, Phase.OUTBOX)
         if self.queues is not None:
             self.lifecycle.add(self.queues, Phase.OUTBOX)
+        if self.sampled is not None:
+            self.lifecycle.add(self.sampled, Phase.OUTBOX)
         self.stores.live_in(self.lifecycle)
         if shared_caches is not None:
             shared_caches.live_in(self.lifecycle)
@@ -377,6 +385,22 @@ class Gateway:
 
         seconds = self.settings.count_seconds
         return ExactCounts(self.deps, seconds=seconds, on_count=count) if seconds else None
+
+    def _sample_room(self) -> SampleRoom | None:
+        if self.stores.redis is None:
+            return None
+
+        def count(model_id: str, outcome: str) -> None:
+            runtime = self.store.runtime
+            model = None if runtime is None else runtime.by_id.get(model_id)
+            if model is not None:
+                self.metrics.evaluation_samples.at(model.name, outcome).value += 1
+
+        return SampleRoom(
+            self.stores.redis, packing=Packing((self.settings.evaluation_secret or "").encode()), budget=self.memory,
+            rng=self._rng, count=count, now=time.time, loop_time=asyncio.get_running_loop().time,
+            entries=self.settings.evaluation_samples, most_bytes=self.settings.evaluation_sample_bytes,
+        )  # fmt: skip
 
     def _request_log(self) -> RequestLog:
         dropped = self.metrics.outbox_dropped.at(RequestLog.name)
@@ -482,6 +506,7 @@ class Gateway:
             self.limits.retain(config)
             self.guards.retain(config)
             self.caches.retain(config)
+            self.samples.retain(config)
             if self.queues is not None:
                 self.queues.retain(config.models)
             if self.tokenizers is not None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from capstan_contract.config import Strategy
 from capstan_contract.names import GATEWAY_PORT
+from capstan_contract.queue.wire import LEAST_SECRET_BYTES
 from capstan_contract.redis_address import read_redis_url
 from capstan_process.logs import FORMATS, LEVELS
 from capstan_process.settings import SettingsError, read_command_line, setting
@@ -269,6 +270,18 @@ class Settings:
         5000, "most combinations of tenant, team, user and model of a day; all others are counted as one", least=1,
         most=100_000,
     )  # fmt: skip
+    evaluation_samples: int = setting(
+        1000, "samples of answers of one model that wait in Redis to be judged, at most; older ones go", least=1,
+        most=100_000,
+    )  # fmt: skip
+    evaluation_sample_bytes: int = setting(
+        64 * 1024, "most bytes of a request and its answer together that become a sample", least=1024,
+        most=4 * MEBIBYTE,
+    )  # fmt: skip
+    evaluation_secret: str | None = setting(
+        None, "what samples are sealed with, as the scorer has it: at least 16 bytes (default: they are not sealed)",
+        secret=True,
+    )  # fmt: skip
     memory_bytes: int = setting(
         0, "what requests and answers may hold together; 503 above it; 0: half of the container's memory limit", least=0
     )
@@ -329,6 +342,8 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("--stored-response-bytes must be at most --stored-responses-bytes")
     if settings.redis_ca_file is not None and not settings.redis_ca_file.is_file():
         raise SettingsError(f"--redis-ca-file: {settings.redis_ca_file} is no file")
+    if settings.evaluation_secret is not None and len(settings.evaluation_secret.encode()) < LEAST_SECRET_BYTES:
+        raise SettingsError(f"--evaluation-secret must have at least {LEAST_SECRET_BYTES} bytes")
     if settings.files_url is not None and settings.redis_url is None:
         raise SettingsError("--files-url needs --redis-url: what is known of files and batches is there")
     _check_oidc(settings)

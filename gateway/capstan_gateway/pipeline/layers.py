@@ -7,6 +7,8 @@
                   ▼                                                           │
               guards ──── judge, rewrite the request    judge, filter ◄───────┤
                   ▼                                                           │
+              samples ─── whose turn is it?         offered when the ask ends
+                  ▼                                                           │
               cache  ──── look up, else be the one who asks       store ◄─────┤
                   ▼                                                           │
               the model itself: a call ─► endpoints, retries ─────────────────┘
@@ -36,7 +38,8 @@ class Order(IntEnum):
 
     LIMITS = 1
     GUARDS = 2
-    CACHE = 3
+    SAMPLES = 3
+    CACHE = 4
 
 
 class Reads(IntEnum):

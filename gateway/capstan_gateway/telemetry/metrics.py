@@ -131,6 +131,10 @@ class Metrics(Collector):
         self.stored_responses = NumberFamily(
             "counter", "gateway_stored_responses_total", "Responses that were to be stored.", ("outcome",)
         )
+        self.evaluation_samples = NumberFamily(
+            "counter", "gateway_evaluation_samples_total", "Answers that were to be sampled, by what became of it.",
+            ("model", "outcome"),
+        )  # fmt: skip
         self.batches = NumberFamily(
             "counter", "gateway_batches_total", "Batches that came to their end here, by how.", ("status",)
         )
