@@ -46,7 +46,7 @@ class ScoreWindowSpec(Part):
 
 class EvaluationSpec(Part):
     """A share of the answers is stored for a while, and judged. Prompts and answers of users are stored on Redis, with
-    what GuardPolicies of type PII redact left out: see docs/evaluation.md."""
+    what GuardPolicies of type PII redact left out: see docs/evaluation-production.md."""
 
     sampleRate: Fraction | None = None
     """Share of the requests, from "0" to "1". Exactly one of this and `perHour`."""
