@@ -3,6 +3,7 @@
     EvaluationError             the message says what, where and what is allowed, and is fit for a terminal
     ├── SuiteInvalid            edit the suite or its data: all `faults` at once
     ├── LabelsInvalid           edit the file of labelled pairs
+    ├── CheckInvalid            make the check of the judge anew
     └── NotAnswered             a judge, or a model of embeddings, was asked and gave no answer: try again
 
 Whatever else is raised is a bug.
@@ -52,6 +53,10 @@ class SuiteInvalid(EvaluationError):
 
 class LabelsInvalid(EvaluationError):
     """A file of pairs that people have judged, which holds something else."""
+
+
+class CheckInvalid(EvaluationError):
+    """A file that is no check of a judge, or one of another release."""
 
 
 class NotAnswered(EvaluationError):

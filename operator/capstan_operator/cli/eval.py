@@ -9,6 +9,8 @@ from capstan_operator.cli.main import Command
 
 SUBCOMMANDS: Final = {
     "baseline": "name a run that others are compared with, and list those that have a name",
+    "judge-check": "compare a judge with what people said of pairs of answers",
+    "validate": "say all that is wrong with suites, before a model is asked",
 }
 """Each is a module `eval_NAME` of this package (`-` is written `_`), a `Command`."""
 NEEDED: Final = ("aiohttp", "jsonschema", "numpy", "scipy")
