@@ -25,6 +25,7 @@ from pydantic import AfterValidator, Field, model_validator
 from capstan_contract.entries import Document, Entry, PolicyEntry, canonical, is_empty, is_none, spread
 from capstan_contract.evaluation import Evaluation
 from capstan_contract.keys import KeyEntry
+from capstan_contract.names import canary_id
 
 SchemaVersion = Literal[1, 2]
 SCHEMA_VERSIONS: Final = (1, 2)
@@ -470,6 +471,40 @@ class ModelEntry(Entry):
         if self.canary is not None and not isinstance(self.backend, ServiceBackend | StaticBackend):
             raise ValueError("`canary` is for models whose backend is of kind Service or Static")
         return self
+
+
+def canary_entry(entry: ModelEntry) -> ModelEntry | None:
+    """Give the entry of a model's canary, as if it were a model of its own; None where there is none.
+
+    Nobody asks for it by its names, which are the model's, and it has no fallbacks: the model is what it falls back to.
+    """
+    tried = entry.canary
+    if tried is None:
+        return None
+    return entry.model_copy(
+        update={
+            "id": canary_id(entry.id),
+            "revision": tried.revision,
+            "backend": tried.backend,
+            "upstreamName": tried.upstreamName or entry.upstreamName,
+            "contextWindow": entry.contextWindow if tried.contextWindow is None else tried.contextWindow,
+            "maxOutputTokens": entry.maxOutputTokens if tried.maxOutputTokens is None else tried.maxOutputTokens,
+            "price": entry.price if tried.price is None else tried.price,
+            "startFailure": None,
+            "canary": None,
+            "fallbacks": (),
+        }
+    )
+
+
+def with_canaries(entries: Iterable[ModelEntry]) -> list[ModelEntry]:
+    """Give the entries of models, and of the canaries that they have: all of which something is known by its id."""
+    found: list[ModelEntry] = []
+    for entry in entries:
+        found.append(entry)
+        if (tried := canary_entry(entry)) is not None:
+            found.append(tried)
+    return found
 
 
 class GatewayConfig(Document):

@@ -63,6 +63,11 @@ def canary_id(model_id: str) -> str:
     return f"{model_id}@{CANARY}"
 
 
+def stable_id(model_id: str) -> str:
+    """Give the id of the model of which this is the id, or that of its canary."""
+    return model_id.removesuffix(f"@{CANARY}")
+
+
 AUTO: Final = "auto"
 """Name of the gateway's built-in virtual model: any model that can answer the request. No LLMModel may have it."""
 

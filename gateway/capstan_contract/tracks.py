@@ -25,11 +25,11 @@ EXPERIMENTS_PATH: Final = "/internal/experiments"
 TRACKS_VERSION: Final = 1
 BUCKETS: Final = 128
 """Of users: a bound of what is kept, and many enough for the law of large numbers."""
-STEPS: Final = 16
-"""Cells of a histogram between a value and its double: a cell is at most 1/16 as wide as its values."""
+STEPS: Final = 32
+"""Cells of a histogram between a value and its double: a cell is at most 1/32 as wide as its values."""
 MOST_VALUE: Final = (1 << 31) - 1
 """Of a histogram; larger ones are in its last cell. In microseconds: 35 minutes."""
-CELLS: Final = 448
+CELLS: Final = 864
 """Which follows from the two."""
 
 
@@ -112,6 +112,8 @@ class Track(Document):
     """`stable` or `canary`."""
     revision: str = ""
     """That of the model at the time: what another one did is not counted here."""
+    epoch: str = ""
+    """`Canary.id` of the try that is counted: another one counts from nothing."""
     counters: Counters = Counters()
 
 
@@ -250,6 +252,19 @@ def newer(one: Counters, other: Counters) -> Counters:
         if measure.count > one.of(quantity).count:
             measures[quantity] = measure
     return Counters(measures={quantity: measures[quantity] for quantity in Quantity if quantity in measures})
+
+
+def tracks_of(reports: Iterable[TracksReport], model: str, *, epoch: str) -> dict[str, Counters]:
+    """Add up what replicas say of one try of a model, by the tracks that it has; another try of it is not counted.
+
+    All of what each replica has counted since it began: one that was started anew has lost what it had counted before.
+    """
+    found: dict[str, Counters] = {}
+    for report in reports:
+        for one in report.models.get(model, ()):
+            if one.epoch == epoch:
+                found[one.track] = merge(found.get(one.track, Counters()), one.counters)
+    return found
 
 
 def _added(one: Measure, other: Measure) -> Measure:

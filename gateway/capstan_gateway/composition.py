@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from capstan_contract.config import GatewayConfig
+from capstan_contract.config import GatewayConfig, with_canaries
 from capstan_contract.guards import GUARD_KIND
 from capstan_contract.names import AUTO
 from capstan_contract.queue.wire import Packing
@@ -71,6 +71,8 @@ from capstan_gateway.pipeline.probed import ProbeTargets
 from capstan_gateway.pipeline.prompt_blocks import Prompts
 from capstan_gateway.pipeline.sampling.kind import Samples
 from capstan_gateway.pipeline.sampling.room import SampleRoom
+from capstan_gateway.pipeline.split import Splits
+from capstan_gateway.pipeline.tracks import Tries
 from capstan_gateway.pipeline.watch import InFlight
 from capstan_gateway.queueing.made import make_queues, queue_dispatcher
 from capstan_gateway.queueing.urgency import Urgency, read_tiers
@@ -278,7 +280,11 @@ class Gateway:
         self.sampled = self._sample_room()
         """Where answers wait that are to be judged; None: there is no Redis to put them on."""
         self.samples = Samples(self.sampled)
-        self._kinds: Sequence[PolicyKind[Any]] = (self.limits, self.guards, self.samples, self.caches, *kinds)
+        self.tries = Tries()
+        """What was counted of revisions that are tried."""
+        splits = Splits(lambda: self.deps, self.tries)
+        policies = self.limits, self.guards, self.samples, splits, self.caches
+        self._kinds: Sequence[PolicyKind[Any]] = (*policies, *kinds)
         self.metrics.before_collect.append(self._read_gauges)
         self.lifecycle.add(Closing("asks", self.deps.background.close), Phase.WORK)
         self.lifecycle.add(request_log, Phase.OUTBOX)
@@ -498,9 +504,11 @@ class Gateway:
         )
 
         def commit() -> None:
-            draft.commit(runtime.by_id)
-            tell = {entry.id for entry in config.models if entry.kvEvents}
-            self.kv_listening.want(runtime.by_id[id_].endpoints for id_ in tell if id_ in runtime.by_id)
+            endpoints = {model.id: model.endpoints for model in runtime.tracks}
+            models = with_canaries(config.models)
+            draft.commit(endpoints)
+            self.kv_listening.want(endpoints[entry.id] for entry in models if entry.kvEvents and entry.id in endpoints)
+            self.tries.retain(config.models)
             self.deps.memory.retain((*runtime.by_id, AUTO))
             self.deps.experiments.retain(runtime.by_id)
             self.limits.retain(config)
@@ -508,9 +516,9 @@ class Gateway:
             self.caches.retain(config)
             self.samples.retain(config)
             if self.queues is not None:
-                self.queues.retain(config.models)
+                self.queues.retain(models)
             if self.tokenizers is not None:
-                self.tokenizers.want(config.models)
+                self.tokenizers.want(models)
                 self.metrics.tokenizer_faults.retain("tokenizer", self.tokenizers.names())
 
         return Prepared(runtime, commit)

@@ -116,7 +116,8 @@ def create_admin_pages(gateway: Gateway) -> FastAPI:
 
 def _reports(gateway: Gateway) -> APIRouter:
     reports = gateway.limits.report, gateway.guards.report, gateway.caches.report
-    return admin_routes(gateway.store, gateway.metrics, *reports, gateway.demand.report, gateway.experiments)
+    more = gateway.demand.report, gateway.experiments, gateway.tries.report
+    return admin_routes(gateway.store, gateway.metrics, *reports, *more)
 
 
 def cors_settings(settings: Settings) -> CorsSettings | None:

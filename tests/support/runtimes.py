@@ -18,6 +18,10 @@ class Unanswered:
         """Give none."""
         return ()
 
+    def layers_of_canary(self, entry: ModelEntry) -> tuple[Any, ...]:
+        """Give none."""
+        return ()
+
     def compose(self, model: ServedModel, layers: tuple[Any, ...]) -> None:
         """Leave the model without one."""
 

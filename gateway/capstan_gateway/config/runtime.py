@@ -21,8 +21,9 @@ from capstan_contract.config import (
     Strategy,
     Task,
     Timeouts,
+    canary_entry,
 )
-from capstan_contract.names import AUTO
+from capstan_contract.names import AUTO, CANARY, STABLE
 from capstan_gateway.arms.experiments import setup_of
 from capstan_gateway.caches.key import identity_of
 from capstan_gateway.config.views import Allowed, Only, Views, granted
@@ -42,10 +43,10 @@ class ServedModel:
     """A name that clients may ask for, with everything that a request to it needs, looked up beforehand."""
 
     __slots__ = (
-        "adapter", "answer", "answer_alone", "auto", "capabilities", "context_window", "continuous_usage", "created",
-        "endpoints", "external", "fallbacks", "id", "identity", "isolates", "layers", "max_output_tokens", "metrics",
-        "name", "name_lines", "plan", "prefixes", "price", "provider", "queue", "rates", "rename", "speaks_anthropic",
-        "target", "task", "timeouts", "upstream_name", "weight",
+        "adapter", "answer", "answer_alone", "auto", "canary", "capabilities", "context_window", "continuous_usage",
+        "created", "endpoints", "external", "fallbacks", "id", "identity", "isolates", "layers", "main",
+        "max_output_tokens", "metrics", "name", "name_lines", "plan", "prefixes", "price", "provider", "queue", "rates",
+        "rename", "revision", "speaks_anthropic", "target", "task", "timeouts", "track", "upstream_name", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -58,11 +59,21 @@ class ServedModel:
         metrics: ModelMetrics,
         plan: Plan | None = None,
         pseudonyms: Pseudonyms | None = None,
+        track: str = "",
     ) -> None:
         self.id = entry.id
         self.name = name
+        self.track = track
+        """Which of two revisions it is, while one is tried; empty: there is one."""
+        self.revision = entry.revision
+        self.main = self
+        """The model itself: of a revision that is tried the stable one."""
+        self.canary: ServedModel | None = None
+        """The revision that is tried beside it, under the same name; None: there is none."""
         self.name_lines = b"x-capstan-model: %b\r\n" % name.encode()
-        """The header that names it in answers."""
+        """The headers that name it in answers."""
+        if track:
+            self.name_lines += b"x-capstan-track: %b\r\n" % track.encode()
         self.upstream_name = upstream_name
         self.adapter = "" if upstream_name == entry.upstreamName else upstream_name
         """The name of the LoRA adapter in its engine; empty for the model itself."""
@@ -117,6 +128,10 @@ class Answering(Protocol):
 
     def layers_of(self, entry: ModelEntry) -> tuple[Any, ...]:
         """Give what is in force on a model; the same objects as in the config before, where nothing has changed."""
+        ...
+
+    def layers_of_canary(self, entry: ModelEntry) -> tuple[Any, ...]:
+        """Give what is in force on a revision that is tried, apart from what is on the model: by the canary's entry."""
         ...
 
     def compose(self, model: ServedModel, layers: tuple[Any, ...]) -> None:
@@ -225,6 +240,14 @@ class Runtime:
         """Give every name that requests may say, with its model, in the order of the names."""
         named = {**self.models, AUTO: self.auto} if self.auto is not None else self.models
         return sorted(named.items(), key=lambda item: item[0])
+
+    @property
+    def tracks(self) -> Iterator[ServedModel]:
+        """Give every model by its own name, and behind it the revision of it that is tried: all that have endpoints."""
+        for model in self.by_id.values():
+            yield model
+            if model.canary is not None:
+                yield model.canary
 
     def find(self, name: str) -> ServedModel | None:
         """Give the model that clients call so; None when there is none."""
@@ -344,6 +367,9 @@ def compile_runtime(
         kept = None if previous is None else previous.compiled(entry, layers)
         if kept is None:
             kept = _compile_model(entry, endpoints_of(entry), metrics, pseudonyms)
+            tried = canary_entry(entry)
+            if tried is not None:
+                _compile_canary(kept, tried, endpoints_of(tried), answering.layers_of_canary(tried), pseudonyms)
             for model in dict.fromkeys(kept.values()):
                 answering.compose(model, layers)
         served[entry.id] = kept
@@ -366,12 +392,30 @@ def _compile_model(
         counted = ModelMetrics(metrics, name)
         return ServedModel(
             entry, name=name, upstream_name=upstream, endpoints=endpoints, metrics=counted, plan=plan,
-            pseudonyms=pseudonyms,
+            pseudonyms=pseudonyms, track=STABLE if entry.canary is not None else "",
         )  # fmt: skip
 
     main = serve(entry.servedName, entry.upstreamName)
     adapters = {adapter.servedName: serve(adapter.servedName, adapter.upstreamName) for adapter in entry.adapters}
     return {entry.servedName: main, **dict.fromkeys(entry.aliases, main), **adapters}
+
+
+def _compile_canary(
+    served: Mapping[str, ServedModel],
+    entry: ModelEntry,
+    endpoints: EndpointSet,
+    layers: tuple[Any, ...],
+    pseudonyms: Pseudonyms,
+) -> None:
+    """Give each name of a model its canary, whose entry this is. What is counted by name is counted together."""
+    for model in dict.fromkeys(served.values()):
+        upstream = model.adapter or entry.upstreamName
+        model.canary = ServedModel(
+            entry, name=model.name, upstream_name=upstream, endpoints=endpoints, metrics=model.metrics,
+            pseudonyms=pseudonyms, track=CANARY,
+        )  # fmt: skip
+        model.canary.layers = layers
+        model.canary.main = model
 
 
 def _plan_of(entry: ModelEntry) -> Plan | None:

@@ -17,7 +17,7 @@ from capstan_contract.demand import DEMAND_PATH, DemandReport
 from capstan_contract.guards import GuardsReport
 from capstan_contract.limits import LimitsReport
 from capstan_contract.names import REQUEST_ID_HEADER
-from capstan_contract.tracks import EXPERIMENTS_PATH, ExperimentsReport
+from capstan_contract.tracks import EXPERIMENTS_PATH, TRACKS_PATH, ExperimentsReport, TracksReport
 from capstan_gateway.config.runtime import Runtime, model_card
 from capstan_gateway.config.store import ConfigStore
 from capstan_gateway.dialects.clients.spoken import MESSAGES
@@ -122,9 +122,11 @@ def admin_routes(
     caches: Callable[[], CachesReport],
     demand: Callable[[], DemandReport],
     experiments: Callable[[], Awaitable[ExperimentsReport]],
+    tracks: Callable[[], TracksReport],
 ) -> APIRouter:
-    """GET /metrics for Prometheus, GET /internal/config, /internal/limits, /internal/guards, /internal/caches and
-    /internal/demand for the operator, and /internal/guards/model and /internal/experiments for people."""
+    """GET /metrics for Prometheus, GET /internal/config, /internal/limits, /internal/guards, /internal/caches,
+    /internal/demand and /internal/tracks for the operator, and /internal/guards/model and /internal/experiments for
+    people."""
     router = APIRouter(tags=["admin"])
     threads = Threads("metrics", queued=16)
 
@@ -170,6 +172,11 @@ def admin_routes(
     async def get_experiments_report() -> ExperimentsReport:
         """Say how the members of weighted routers did, and of nobody by name."""
         return await experiments()
+
+    @router.get(TRACKS_PATH)
+    async def get_tracks_report() -> TracksReport:
+        """Say what the two revisions of each model have done of which one is tried, and of no request."""
+        return tracks()
 
     @router.get("/internal/guards/model")
     async def get_guards_of_model(name: str) -> dict[str, Any]:

@@ -34,8 +34,12 @@ def cache_routes(caches: Caches, current: Callable[[], Runtime | None]) -> APIRo
 
         `everywhere`: whether all replicas hear of it, within a second; otherwise it holds on this one alone, for now.
         """
-        wanted = _purge_of(await request.body(), _full(current))
+        full = _full(current)
+        wanted = _purge_of(await request.body(), full)
         everywhere = await caches.purge(wanted)
+        model = full.by_id.get(wanted.value) if wanted.what is What.MODEL and full is not None else None
+        if model is not None and model.canary is not None:
+            everywhere = await caches.purge(Purge(What.MODEL, model.canary.id)) and everywhere
         log.info("the cache was purged", extra={"purged": wanted.what, "everywhere": everywhere})
         said: dict[str, Any] = {"object": "cache.purge", "what": wanted.what, "everywhere": everywhere}
         if wanted.value:
@@ -150,7 +154,7 @@ def _model_id(name: str, runtime: Runtime | None) -> str:
 
 def _described(key: CacheKey, found: tuple[str, Tier, Entry], runtime: Runtime | None) -> dict[str, Any]:
     policy, tier, entry = found
-    models = () if runtime is None else runtime.by_id
+    models = () if runtime is None else [model.id for model in runtime.tracks]
     usage = entry.usage
     return {
         "object": "cache.entry", "key": key.text, "policy": policy, "tier": tier, "form": entry.form,

@@ -53,6 +53,8 @@ class Held:
     score: float | None
     size: int
     """Bytes of the process' budget that it takes."""
+    by: ServedModel
+    """What has answered: of the member the revision."""
 
 
 class Cascade:
@@ -67,6 +69,7 @@ class Cascade:
         self._scorer = Scorer(ask, model, plan.estimator)
         self._best: Held | None = None
         self._usage: Usage | None = None
+        self._by: ServedModel | None = None
         self._limit = _limit(ask, plan)
         """What the request may cost in nano-dollars; None: whatever it does."""
 
@@ -161,7 +164,7 @@ class Cascade:
         if asked is not plain:
             answer = without_logprobs(answer)
             reply.body = to_json(answer)
-        return Held(number, member, answer, reply, score, size)
+        return Held(number, member, answer, reply, score, size, self._by or member)
 
     async def _ask_whole(self, member: ServedModel, document: dict[str, Any]) -> WholeReply:
         child = self._ask.fork(self._ask.request.rewritten(document))
@@ -176,12 +179,13 @@ class Cascade:
         if not isinstance(reply, WholeReply):
             raise UpstreamFailed("the model's engine answered in another form than was asked for")
         self._usage = child.bill.answer
+        self._by = child.answered_by
         return reply
 
     def _give(self, held: Held, why: str) -> Reply:
         """Give a held answer, in the form that the client asked for."""
         ask = self._ask
-        ask.answered_by = held.model
+        ask.answered_by = held.by
         how = "best" if why else "accepted"
         score = "" if held.score is None else f"score={held.score:.2f}"
         self._note(f"{how}={held.number}", held.model, score, why)

@@ -93,6 +93,14 @@ class Demand:
             models={model.id: self._of(model, now) for model, _ in _models(self._current())},
         )
 
+    def _tried(self, model: ServedModel) -> int:
+        """Give what a revision that is tried has in hand: all of it comes back to the stable one when the try ends."""
+        if model.canary is None:
+            return 0
+        line = None if self._room is None else self._room.lines.get(model.canary.id)
+        in_flight = sum(state.in_flight for state in model.canary.endpoints.states)
+        return in_flight + (0 if line is None else len(line.entries))
+
     def _of(self, model: ServedModel, now: float) -> ModelDemand:
         endpoints, rates = model.endpoints, self._rates.get(model.id)
         line = None if self._room is None else self._room.lines.get(model.id)
@@ -105,7 +113,7 @@ class Demand:
         if endpoints.waiting_since is not None:
             since.append(endpoints.waiting_since)
         return ModelDemand(
-            inFlight=sum(state.in_flight for state in endpoints.states) + taken,
+            inFlight=sum(state.in_flight for state in endpoints.states) + taken + self._tried(model),
             waiting=waiting,
             coldWaiting=0 if ready else waiting,
             oldestWaitSeconds=max((now - one for one in since), default=0.0),

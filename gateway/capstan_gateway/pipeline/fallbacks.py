@@ -180,7 +180,7 @@ def following(
 
 def _note(ask: Ask, deps: Deps, asked: ServedModel, routed: Routed) -> None:
     """Say how it was routed: in a header and in the metrics."""
-    model = ask.answered_by or asked
+    model = (ask.answered_by or asked).main
     strategy = routed.strategy.lower()
     by = b"fallback" if model not in routed.models[:1] and not ask.route_note else b""
     parts = [strategy.encode(), by, ask.route_note]

@@ -9,6 +9,8 @@
                   ▼                                                           │
               samples ─── whose turn is it?         offered when the ask ends
                   ▼                                                           │
+              split  ──── which revision, while one is tried                  │
+                  ▼                                                           │
               cache  ──── look up, else be the one who asks       store ◄─────┤
                   ▼                                                           │
               the model itself: a call ─► endpoints, retries ─────────────────┘
@@ -39,7 +41,9 @@ class Order(IntEnum):
     LIMITS = 1
     GUARDS = 2
     SAMPLES = 3
-    CACHE = 4
+    SPLIT = 4
+    """Between a model's stable revision and the one that is tried: what is further inside is of one of them."""
+    CACHE = 5
 
 
 class Reads(IntEnum):

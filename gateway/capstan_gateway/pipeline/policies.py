@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Iterable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from capstan_contract.config import GatewayConfig, ModelEntry
 from capstan_gateway.config.runtime import ServedModel
@@ -13,6 +13,8 @@ from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.fallbacks import first_answer
 from capstan_gateway.pipeline.images import answer_with_images
 from capstan_gateway.pipeline.layers import AnswerFunction, Layer, around_model, compose
+from capstan_gateway.pipeline.split import Split
+from capstan_gateway.pipeline.tracks import counted
 from capstan_gateway.selection.plan import CascadePlan
 
 Spec = TypeVar("Spec")
@@ -28,6 +30,15 @@ class PolicyKind(Protocol[Spec]):
     def build(self, id: str, spec: Spec) -> Layer:
         """Give what acts on requests. Its state, if it has any that survives a Runtime, lives elsewhere, by its id."""
         ...
+
+
+@runtime_checkable
+class PerRevision(Protocol):
+    """A kind that acts by itself around each revision of a model, as what keeps answers does: it is inside of the
+    choice between them."""
+
+    per_revision: bool
+    """True."""
 
 
 class Policies:
@@ -56,9 +67,14 @@ class Policies:
         """Give the layers in force on a model."""
         if not self._kinds:
             return ()
-        return tuple(
-            self._layer(kind, id, spec) for kind in self._kinds for id, spec in kind.in_force(self._config, entry)
-        )
+        return self._layers_of(entry, self._kinds)
+
+    def layers_of_canary(self, entry: ModelEntry) -> tuple[Layer, ...]:
+        """Give those on a revision that is tried, by the entry of the canary, which are not the model's."""
+        return self._layers_of(entry, [kind for kind in self._kinds if isinstance(kind, PerRevision)])
+
+    def _layers_of(self, entry: ModelEntry, kinds: Iterable[PolicyKind[Any]]) -> tuple[Layer, ...]:
+        return tuple(self._layer(kind, id, spec) for kind in kinds for id, spec in kind.in_force(self._config, entry))
 
     def _layer(self, kind: PolicyKind[Any], id: str, spec: Any) -> Layer:
         known = self._built.get((kind, id))
@@ -72,16 +88,29 @@ class Policies:
     def compose(self, model: ServedModel, layers: tuple[Layer, ...]) -> None:
         """Give a model its answer functions: as it is asked for, and as one of several that may answer."""
         deps = self._deps
+        split = next((layer for layer in layers if isinstance(layer, Split)), None)
         if isinstance(model.plan, CascadePlan):
             alone: AnswerFunction = partial(cascade_answer, deps, model, model.plan)
         else:
-            alone = partial(call_model, deps, model)
-            if self._comparison is not None:
-                alone = partial(self._comparison.answer, model, alone)
-            if deps.images is not None and not model.external:
-                alone = partial(answer_with_images, deps, deps.images, model, alone)
+            alone = self._call_of(model, split)
+        if model.canary is not None:
+            canary = model.canary
+            own = compose(around_model(canary.layers, canary), self._call_of(canary, split))
+            canary.answer = canary.answer_alone = own
         whole = partial(first_answer, deps, model) if model.plan is not None or model.fallbacks else alone
         model.layers = layers
         layers = around_model(layers, model)
         model.answer_alone = compose(layers, alone)
         model.answer = model.answer_alone if whole is alone else compose(layers, whole)
+
+    def _call_of(self, model: ServedModel, split: Split | None) -> AnswerFunction:
+        """Give what asks a model that answers itself, or a revision of it that is tried: then both are counted."""
+        deps = self._deps
+        alone: AnswerFunction = partial(call_model, deps, model)
+        if split is not None:
+            alone = counted(deps, model, split.tried, split.spec.canary.stickyBy, alone)
+        if self._comparison is not None:
+            alone = partial(self._comparison.answer, model, alone)
+        if deps.images is not None and not model.external:
+            alone = partial(answer_with_images, deps, deps.images, model, alone)
+        return alone

@@ -48,7 +48,7 @@ class ProbeTargets:
         return self._targets
 
     def _renew(self, runtime: Runtime | None) -> None:
-        models = () if runtime is None else tuple(runtime.by_id.values())
+        models = () if runtime is None else tuple(runtime.tracks)
         self._runtime = runtime
         self._sets = tuple(model.endpoints for model in models)
         self._versions = sum(map(_version, self._sets))

@@ -153,8 +153,12 @@ def _work(ask: Ask) -> dict[str, object]:
         said["count_ms"] = round(ask.stats.counted * 1000, 2)
     if ask.stats.failures:
         said["failures"] = ask.stats.failures
-    if ask.answered_by is not None and ask.answered_by is not ask.model:
-        said["answered_by"] = ask.answered_by.name
+    by = ask.answered_by
+    if by is not None:
+        if by.main is not ask.model:
+            said["answered_by"] = by.name
+        if by.track:
+            said["track"] = by.track
     if ask.route_note:
         said["routed"] = ask.route_note.decode()
     return said

@@ -145,10 +145,15 @@ def _load_in(ask: Ask) -> Callable[[ServedModel], float]:
 def _sticky(ask: Ask, plan: RouterPlan) -> bytes | None:
     """Give the key of who keeps a member: the verified user, else what the client calls its user, or its session; None:
     everybody in turn."""
-    if plan.strategy is not Strategy.WEIGHTED or plan.sticky_by is StickyBy.NONE:
+    return sticky_of(ask, plan.sticky_by) if plan.strategy is Strategy.WEIGHTED else None
+
+
+def sticky_of(ask: Ask, by: StickyBy) -> bytes | None:
+    """Give the same, whoever is to keep something; nobody does by `None`."""
+    if by is StickyBy.NONE:
         return None
     who = ask.principal
-    if plan.sticky_by is StickyBy.SESSION:
+    if by is StickyBy.SESSION:
         return sticky_key("session", session_of(who, ask.session or _text(ask, "prompt_cache_key")))
     return sticky_key("user", user_of(who, said_user(ask.request.document))) or sticky_key(
         "session", session_of(who, ask.session)

@@ -227,12 +227,14 @@ class Room:
             name, state = self._names.get(model_id), line.state
             if name is None or state is None or now - line.state_at > STALE_SECONDS:
                 continue
+            # NB: a revision that is tried has a queue of its own, under the name of its model.
             for priority, waiting in zip(PriorityClass, state.waiting, strict=False):
-                metrics.queue_waiting.at(name, priority.name.lower()).value = waiting
-            metrics.queue_oldest.at(name).value = state.oldest_ms / 1000
-            metrics.queue_expected_wait.at(name).value = sum(state.waiting) * state.mean_us / 1e6
-            metrics.queue_running.at(name).value = state.running
-            metrics.queue_workers.at(name).value = state.workers
+                metrics.queue_waiting.at(name, priority.name.lower()).value += waiting
+            oldest, expected = metrics.queue_oldest.at(name), metrics.queue_expected_wait.at(name)
+            oldest.value = max(oldest.value, state.oldest_ms / 1000)
+            expected.value = max(expected.value, sum(state.waiting) * state.mean_us / 1e6)
+            metrics.queue_running.at(name).value += state.running
+            metrics.queue_workers.at(name).value += state.workers
 
     def _bound(self) -> None:
         if len(self.lines) > MOST_LINES:

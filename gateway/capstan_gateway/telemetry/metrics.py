@@ -91,6 +91,14 @@ class Metrics(Collector):
             "counter", "llm_route_decisions_total", "Requests to virtual models, by the model that answered.",
             ("route_model", "model", "strategy"),
         )  # fmt: skip
+        self.track_requests = NumberFamily(
+            "counter", "gateway_track_requests_total", "Calls of models with a canary, by their outcome.",
+            ("model", "track", "outcome"),
+        )  # fmt: skip
+        self.canary_replaced = NumberFamily(
+            "counter", "gateway_canary_replaced_total",
+            "Requests of canaries that the stable revision answered in their place.", ("model", "reason"),
+        )  # fmt: skip
         self.escalations = NumberFamily(
             "counter", "llm_cascade_escalations_total", "Answers of a cascade's members that were not good enough.",
             ("route_model", "model", "reason"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from capstan_contract.config import CascadeBackend, ExternalBackend, ModelEntry, Provider, RouterBackend
+from capstan_contract.names import stable_id
 from capstan_gateway.tokenizers.encodings import encoding_of
 
 
@@ -31,4 +32,5 @@ def wanted_of(entry: ModelEntry) -> Wanted | None:
     if provider is Provider.OPENAI:
         encoding = encoding_of(entry.upstreamName)
         return None if encoding is None else Wanted((encoding,))
-    return Wanted((entry.id, entry.id.replace("/", ".")))
+    own = stable_id(entry.id)  # A revision that is tried has the tokenizer of its model.
+    return Wanted((own, own.replace("/", ".")))

@@ -14,16 +14,20 @@ from capstan_contract.config import (
     ExternalEndpoint,
     GatewayConfig,
     ModelEntry,
+    Price,
     Provider,
     RouterBackend,
     RouterMember,
     ServiceBackend,
     StaticBackend,
     StickyBy,
+    canary_entry,
+    with_canaries,
 )
-from capstan_contract.names import canary_id
+from capstan_contract.names import canary_id, stable_id
 from capstan_contract.reading import join_config
 from capstan_contract.sharding import split_config
+from capstan_contract.tracks import Counters, Measure, Quantity, Track, TracksReport, tracks_of
 
 STABLE = ServiceBackend(namespace="team", service="m", portName="http")
 TRIED = ServiceBackend(namespace="team", service="m-canary", portName="http")
@@ -85,3 +89,30 @@ def test_a_canary_that_cannot_be_is_refused(fields: dict[str, Any]) -> None:
 def test_the_id_of_a_canary_is_that_of_no_model() -> None:
     """`namespace/name` has no @."""
     assert canary_id("team/m") == "team/m@canary"
+    assert stable_id("team/m@canary") == stable_id("team/m") == "team/m"
+
+
+def test_a_canary_is_what_the_model_is_but_for_what_it_says_itself() -> None:
+    """Its names, limits and adapters are the model's; revision, endpoints, engine's name and bounds are its own."""
+    entry = _entry(_canary(upstreamName="m2", contextWindow=100, price=Price(outputPerMillion=2)))
+    entry = entry.model_copy(update={"contextWindow": 200, "maxOutputTokens": 50, "fallbacks": ("other",)})
+    tried = canary_entry(entry)
+    assert tried is not None
+    assert (tried.id, tried.servedName, tried.upstreamName) == ("team/m@canary", "m", "m2")
+    assert (tried.revision, tried.backend, tried.price) == ("r2", TRIED, Price(outputPerMillion=2))
+    assert (tried.contextWindow, tried.maxOutputTokens, tried.fallbacks) == (100, 50, ())
+    assert tried.canary is None
+    assert with_canaries([entry]) == [entry, tried]
+    assert canary_entry(_entry(None)) is None
+
+
+def test_counts_of_replicas_add_up_by_track_and_those_of_another_try_are_left_out() -> None:
+    """Who restarts a rollout does not see what was counted of the one before."""
+
+    def page(epoch: str, errors: int) -> TracksReport:
+        counters = Counters(measures={Quantity.ERROR: Measure(count=10, sum=errors)})
+        return TracksReport(models={"team/m": (Track(track="canary", epoch=epoch, counters=counters),)})
+
+    found = tracks_of([page("b", 1), page("b", 2), page("a", 9)], "team/m", epoch="b")
+    assert found["canary"].of(Quantity.ERROR) == Measure(count=20, sum=3)
+    assert tracks_of([page("a", 1)], "team/x", epoch="a") == {}

@@ -187,7 +187,9 @@ def test_what_was_done_for_an_answer_is_said() -> None:
     ask.stats.attempts, ask.stats.retries, ask.stats.hedges = 4, 3, ("won", "lost", "won")
     ask.stats.failures = ["500"]
     ask.bill.add(Usage(5, 3), How.TOLD, 1_500_000_000)
-    ask.answered_by = cast(ServedModel, SimpleNamespace(name="other"))
+    other = SimpleNamespace(name="other", track="")
+    other.main = other
+    ask.answered_by = cast(ServedModel, other)
     ask.route_note = b"cheapest"
     line = recorded.over()
     assert {name: line[name] for name in list(line)[6:]} == {

@@ -57,7 +57,10 @@ class Reported(NamedTuple):
 
 
 class Caches:
-    """The kind; `policies.PolicyKind`. What a policy keeps lasts as long as its body stays what it is."""
+    """The kind; `policies.PolicyKind` and `PerRevision`. What a policy keeps lasts as long as its body stays what it
+    is."""
+
+    per_revision = True
 
     def __init__(
         self,

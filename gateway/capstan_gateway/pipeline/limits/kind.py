@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from capstan_contract.config import GatewayConfig, ModelEntry
+from capstan_contract.config import GatewayConfig, ModelEntry, with_canaries
 from capstan_contract.limits import RATE_LIMIT_KIND, LimitsReport, read_body
 from capstan_gateway.pipeline.limits.counting import PolicyCells
 from capstan_gateway.pipeline.limits.layer import RateLimitLayer
@@ -67,8 +67,9 @@ class RateLimits:
             self._read(config)
         self._cells = {id: cells for id, cells in self._cells.items() if id in self._policies}
         self._metrics.retain_limits(policy.name for policy in self._policies.values())
-        self._shared.means.retain(entry.id for entry in config.models)
-        self._shared.ratios.retain(entry.id for entry in config.models)
+        models = [entry.id for entry in with_canaries(config.models)]
+        self._shared.means.retain(models)
+        self._shared.ratios.retain(models)
 
     def report(self) -> LimitsReport:
         """Say how much of each policy is used, as far as this gateway has seen. From any thread; it takes a while."""
