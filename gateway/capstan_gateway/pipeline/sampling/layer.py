@@ -7,6 +7,7 @@ again what they stand for. What is sampled of a virtual model is the answer of a
 from collections.abc import Awaitable
 from typing import Final
 
+from capstan_contract.names import CANARY
 from capstan_contract.samples import OWN_REQUESTS
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.cache_notes import HITS
@@ -44,7 +45,7 @@ class SamplingLayer:
     async def _sampled(self, ask: Ask, inner: AnswerFunction) -> Reply:
         sampling = Sampling(self.subject, self._room, ask)
         reply = await inner(ask)
-        if ask.answered_by is not None and ask.answered_by.id != self.subject.model_id:
+        if ask.answered_by is not None and ask.answered_by.main.id != self.subject.model_id:
             return reply  # Another one has answered, in whose layers it is a sample, or is none.
         return sampling.watched(reply)
 
@@ -112,12 +113,14 @@ class Sampling:
         if share is None:
             room.count(model_id, self._why or Outcome.MEMORY)
             return
-        runs = self._runs
+        runs, by = self._runs, ask.answered_by
+        tried = by is not None and by.track == CANARY
         room.offer(
             Offered(
                 subject=self._subject, request=self._request, body=runs[0] if len(runs) == 1 else b"".join(runs),
                 stream=relay is not None, native=self._native, guards=self._guards, request_id=ask.request_id,
-                track="", revision=self._subject.plan.revision,
+                track="" if by is None else by.track,
+                revision=by.revision if by is not None and tried else self._subject.plan.revision,
                 cached=ask.cached is not None and ask.cached.word in _HITS, at=room.now(),
                 seconds=room.elapsed(ask.started), share=share,
             )
