@@ -12,6 +12,7 @@ from capstan_evaluation.records import Outcome
 from capstan_evaluation.reports.html import render_html
 from support.browser import Page, open_page
 from support.evaluated import many, result, run, verdict
+from support.wait import eventually
 
 pytestmark = pytest.mark.chromium
 WIDTHS = (1280, 768, 375)
@@ -82,6 +83,17 @@ def pixels(png: bytes) -> tuple[int, int, list[bytes]]:
         place += size + 12
     raw, wide = zlib.decompress(data), len(zlib.decompress(data)) // height
     return width, height, [raw[row * wide + 1 : (row + 1) * wide] for row in range(height)]
+
+
+async def eventually_equal(page: Page, expression: str, wanted: Any) -> None:
+    """Wait until an expression comes to this."""
+
+    async def check() -> bool:
+        found = await page.value(expression)
+        assert found == wanted
+        return True
+
+    await eventually(check, what=expression)
 
 
 async def heading(page: Page) -> Any:
@@ -190,11 +202,19 @@ async def test_it_is_used_by_keys_alone(tmp_path: Path, page: Page):
         await page.press("Tab")
         assert await page.value(f"{active}.id") == wanted
     await page.press("Tab")
-    assert await page.value(f"{active}.tagName") == "SUMMARY"
+    assert await page.value(f"{active}.parentElement.className") == "case"
     assert await page.value(f"getComputedStyle({active}).outlineStyle") == "solid"
     for opened in (False, True):
         await page.press("Enter")
         assert await page.value(f"{active}.parentElement.open") is opened
+
+
+async def test_what_does_not_fit_is_scrolled_by_keys(tmp_path: Path, page: Page):
+    """A text that is longer than its box can be focused, and a short one is no stop on the way."""
+    long = result("long", passed=False, text="word\n" * 500)
+    await page.show(write(tmp_path, render_html(run([long]), None, None)), width=1280)
+    stops = "[...document.querySelectorAll('.case pre')].map(one => [one.ariaLabel, one.tabIndex])"
+    await eventually_equal(page, stops, [["Prompt", -1], ["Expected", -1], ["Answer", 0]])
 
 
 async def test_a_screen_reader_finds_its_way(tmp_path: Path, page: Page):

@@ -16,7 +16,9 @@ MOST_SCORERS: Final = 50
 MOST_REASON: Final = 600
 """Characters of what a scorer says."""
 MOST_PLOTS: Final = 12
-"""Plots of paired differences: one a scorer."""
+"""Scorers with a plot of paired differences, and with a table by tag."""
+MOST_FLAKY: Final = 20
+"""Flaky cases that are named at the top."""
 MOST_REPEATS: Final = 50
 """Repeats of one case whose outcome is shown."""
 

@@ -163,13 +163,13 @@ def _answer(title: str, result: Result, marked: Html) -> Html:
     return element(
         "section",
         element("h4", title, element("small", shorten(" \u00b7 ".join(notes), MOST_REASON))),
-        element("pre", marked, dir="auto", tabindex="0", aria_label=title) if marked else None,
+        element("pre", marked, dir="auto", role="group", aria_label=title) if marked else None,
     )
 
 
 def _text(title: str, text: str) -> Html:
     return element(
-        "section", element("h4", title), element("pre", shorten(text), dir="auto", tabindex="0", aria_label=title)
+        "section", element("h4", title), element("pre", shorten(text), dir="auto", role="group", aria_label=title)
     )
 
 

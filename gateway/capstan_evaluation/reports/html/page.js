@@ -10,6 +10,11 @@
       found.scrollIntoView();
     }
   };
+  // Who has no mouse must be able to scroll what does not fit.
+  const reachable = (one) => {
+    for (const text of one.querySelectorAll("pre")) if (text.scrollHeight > text.clientHeight) text.tabIndex = 0;
+  };
+  for (const one of cases) one.addEventListener("toggle", () => reachable(one));
   addEventListener("hashchange", opened);
   opened();
   if (!form) return;

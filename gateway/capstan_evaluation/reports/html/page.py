@@ -8,7 +8,7 @@ from typing import Final
 
 from capstan_evaluation.records import Run, Verdict
 from capstan_evaluation.reports.html import words
-from capstan_evaluation.reports.html.bounds import MOST_NAME, short_name
+from capstan_evaluation.reports.html.bounds import MOST_FLAKY, MOST_NAME, MOST_PLOTS, short_name
 from capstan_evaluation.reports.html.cases import STANDINGS, Case, Standing, all_cases, scorers, tallies
 from capstan_evaluation.reports.html.charts import paired_differences, taken
 from capstan_evaluation.reports.html.listing import Listing, common_tags, filter_bar, list_cases
@@ -98,13 +98,11 @@ def _sections(
     run: Run, baseline: Run | None, verdict: Verdict | None, cases: Sequence[Case], names: Sequence[str]
 ) -> list[Html | None]:
     by_scorer = scorer_table(verdict) if verdict is not None and verdict.comparisons else mean_table(cases, names)
-    first = names[0] if names else ""
-    by_tag = tag_table(cases, first) if first else None
     paired = None if baseline is None else paired_differences(cases, names)
     return [
-        _section("summary", "Cases at a glance", _tallies(cases)),
+        _section("summary", "Cases at a glance", _tallies(cases), _flaky(cases)),
         _section("scorers", "Scorers", by_scorer) if names else None,
-        _section("tags", f"Score by tag: {short_name(first)}", by_tag),
+        _section("tags", "Score by tag", _by_tag(cases, names)),
         _section("paired", "The same case in both runs", paired),
         _section("taken", "Latency and cost", taken(run, baseline)),
     ]
@@ -115,6 +113,28 @@ def _section(name: str, title: str, *children: Child) -> Html | None:
     if not inner:
         return None
     return element("section", element("h2", title, id=f"{name}-title"), inner, id=name, aria_labelledby=f"{name}-title")
+
+
+def _by_tag(cases: Sequence[Case], names: Sequence[str]) -> Html | None:
+    """Give the table of the first scorer, and those of further ones to be opened."""
+    tables = [(name, table) for name in names[:MOST_PLOTS] if (table := tag_table(cases, name)) is not None]
+    if not tables:
+        return None
+    (first, table), *others = tables
+    more = [
+        element("details", element("summary", element("h3", short_name(name))), other, class_="more")
+        for name, other in others
+    ]
+    return join(element("h3", short_name(first)), table, more)
+
+
+def _flaky(cases: Sequence[Case]) -> Html | None:
+    """Name the cases that contradict themselves."""
+    named = [short_name(case.id) for case in cases if case.standing is Standing.FLAKY]
+    if not named:
+        return None
+    more = f" and {words.number(len(named) - MOST_FLAKY)} more" if len(named) > MOST_FLAKY else ""
+    return element("p", element("b", "Flaky: "), f"{', '.join(named[:MOST_FLAKY])}{more}.", class_="note")
 
 
 def _tallies(cases: Sequence[Case]) -> Html:

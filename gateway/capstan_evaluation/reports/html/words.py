@@ -79,6 +79,8 @@ def headline(verdict: Verdict | None) -> str:
 
 def reasons(verdict: Verdict) -> list[str]:
     """Give the sentences that say why: those of the scorers that decided."""
+    if not verdict.comparisons:
+        return ["No scorer has given a score in both runs."]
     gating = [comparison for comparison in verdict.comparisons if comparison.mayGate]
     if not gating:
         return ["No scorer may decide: each of them informs only."]
@@ -94,7 +96,7 @@ def _reason(comparison: Comparison, alpha: float) -> str:
     found = (
         f"\u201c{short_name(comparison.scorer)}\u201d {_moved(comparison.difference)}, from "
         f"{percent(comparison.baseline)} to {percent(comparison.candidate)} ({around}). "
-        f"The suite puts up with a loss of {size(comparison.margin)}."
+        f"The suite puts up with a loss of {size(comparison.margin)} points."
     )
     if comparison.outcome is not Outcome.INCONCLUSIVE:
         return found
@@ -103,7 +105,9 @@ def _reason(comparison: Comparison, alpha: float) -> str:
 
 def what_it_takes(comparison: Comparison) -> str:
     """Say what this number of cases could have seen, and how many cases would see the margin."""
-    seen = f"With {counted(comparison.cases, 'case')} a drop below {size(comparison.detectable)} points cannot be seen"
+    seen = (
+        f"With {counted(comparison.cases, 'case')} a drop below {size(comparison.detectable)} points is easily missed"
+    )
     if comparison.neededCases <= comparison.cases:
         return f"{seen}."
     return f"{seen}; it takes about {counted(comparison.neededCases, 'case')} to see one of {size(comparison.margin)}."

@@ -63,7 +63,24 @@ def test_the_page_needs_nothing_but_itself():
     parsed = Parsed(render_html(*pair()))
     assert {name for name, _ in parsed.elements} <= {
         *("html", "head", "meta", "title", "style", "body", "a", "header", "main", "footer", "section", "script", "p"),
-        *("h1", "h2", "h4", "b", "small", "span", "div", "ul", "li", "dl", "dt", "dd", "table", "caption", "thead"),
+        *(
+            "h1",
+            "h2",
+            "h3",
+            "h4",
+            "b",
+            "small",
+            "span",
+            "div",
+            "ul",
+            "li",
+            "dl",
+            "dt",
+            "dd",
+            "table",
+            "caption",
+            "thead",
+        ),
         *("tbody", "tr", "th", "td", "svg", "g", "line", "circle", "path", "rect", "text", "figure", "figcaption"),
         *("form", "label", "input", "select", "option", "button", "details", "summary", "pre", "ins", "del"),
     }
@@ -167,6 +184,7 @@ def test_what_needs_a_reader_comes_first():
     assert order == [standing.name for standing in Standing]
     assert [case.standing for case in all_cases(now, before, said)] == list(reversed(Standing))
     text = Parsed(page).text
+    assert "Flaky: flaky." in text
     assert "No answer: timeout" in text
     assert "The baseline has not asked this case." in text
 
@@ -227,6 +245,14 @@ def test_tags_are_summed_by_weight():
     now = run([heavy, result("b", passed=False, tags=("t", "t"))])
     scored = tag_scores(all_cases(now, run([result("a", passed=False)]), None), "exact")
     assert [(one.tag, one.cases, one.candidate, one.baseline) for one in scored] == [("t", 2, 0.75, 0.0)]
+
+
+def test_each_scorer_has_its_table_by_tag():
+    """The first scorer's table by tag is open, those of further ones can be opened, and a run without tags has none."""
+    page = render_html(*pair())
+    assert page.count('<details class="more">') == 1
+    assert page.count("Mean score of the cases with each tag") == 2
+    assert "Score by tag" not in render_html(run([result("a")]), None, None)
 
 
 def test_an_empty_run_is_a_page():
