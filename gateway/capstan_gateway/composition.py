@@ -31,6 +31,7 @@ from capstan_gateway.config.store import ConfigStore, Prepared
 from capstan_gateway.dialects.targets.private import Pseudonyms
 from capstan_gateway.discovery.table import EndpointTable
 from capstan_gateway.discovery.watcher import SliceIndex, SliceWatcher
+from capstan_gateway.feedback.room import FeedbackRoom
 from capstan_gateway.identity.admin_key import AdminKey
 from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.issuer import Issuer
@@ -48,6 +49,7 @@ from capstan_gateway.limits.room import Counting, make_counting
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.memory_limit import default_budget
 from capstan_gateway.pipeline.arms import report as report_experiments
+from capstan_gateway.pipeline.arms import with_feedback
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.caches.kind import Caches
 from capstan_gateway.pipeline.caches.likeness import Likeness, packaged
@@ -183,8 +185,15 @@ class Gateway:
                 threads=self._documents, rng=self._rng,
             )
         )  # fmt: skip
+        self.feedback = (
+            FeedbackRoom(settings, self.stores.redis, metrics=self.metrics, rng=self._rng)
+            if settings.feedback_answers
+            else None
+        )
+        """What clients say of answers; None: nothing."""
         self.deps = Deps(
             later=background,
+            given=None if self.feedback is None else self.feedback.given,
             dispatcher=direct
             if self.queues is None
             else queue_dispatcher(direct, self.queues, budget=budget, metrics=self.metrics),
@@ -293,6 +302,8 @@ class Gateway:
             self.lifecycle.add(self.queues, Phase.OUTBOX)
         if self.sampled is not None:
             self.lifecycle.add(self.sampled, Phase.OUTBOX)
+        if self.feedback is not None:
+            self.feedback.live_in(self.lifecycle)
         self.stores.live_in(self.lifecycle)
         if shared_caches is not None:
             shared_caches.live_in(self.lifecycle)
@@ -309,7 +320,8 @@ class Gateway:
 
     async def experiments(self) -> ExperimentsReport:
         """Say how the members of weighted routers did."""
-        return report_experiments(self.deps.experiments, self.current)
+        told = report_experiments(self.deps.experiments, self.current)
+        return told if self.feedback is None else await with_feedback(told, self.feedback.arms)
 
     async def finish(self) -> None:
         """Return when nothing is asked any more of which no connection says that it goes on. Only when it drains."""

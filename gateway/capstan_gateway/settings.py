@@ -282,6 +282,24 @@ class Settings:
         None, "what samples are sealed with, as the scorer has it: at least 16 bytes (default: they are not sealed)",
         secret=True,
     )  # fmt: skip
+    feedback_answers: int = setting(
+        20_000, "of how many answers each gateway knows to whom it gave them, so that clients can say how good they "
+        "were; 0: nobody can", least=0, most=10_000_000,
+    )  # fmt: skip
+    feedback_shared_answers: int = setting(
+        200_000, "of how many all gateways know that together, where there is a Redis; 0: each knows its own alone",
+        least=0, most=100_000_000,
+    )  # fmt: skip
+    feedback_answer_seconds: int = setting(
+        86400, "how long after an answer something can be said of it", least=60, most=MAX_KEPT_SECONDS
+    )
+    feedback_entries: int = setting(
+        100_000, "how much of what was said of answers is kept, in Redis if there is one; the oldest goes first",
+        least=1, most=10_000_000,
+    )  # fmt: skip
+    feedback_seconds: int = setting(
+        2_592_000, "how long it is kept what was said of answers", least=60, most=MAX_KEPT_SECONDS
+    )
     memory_bytes: int = setting(
         0, "what requests and answers may hold together; 503 above it; 0: half of the container's memory limit", least=0
     )
@@ -340,6 +358,8 @@ def check_settings(settings: Settings) -> None:
         raise SettingsError("--admin-port must differ from --port")
     if settings.stored_response_bytes > settings.stored_responses_bytes:
         raise SettingsError("--stored-response-bytes must be at most --stored-responses-bytes")
+    if settings.feedback_answer_seconds > settings.feedback_seconds:
+        raise SettingsError("--feedback-answer-seconds must be at most --feedback-seconds")
     if settings.redis_ca_file is not None and not settings.redis_ca_file.is_file():
         raise SettingsError(f"--redis-ca-file: {settings.redis_ca_file} is no file")
     if settings.evaluation_secret is not None and len(settings.evaluation_secret.encode()) < LEAST_SECRET_BYTES:

@@ -20,6 +20,7 @@ from capstan_gateway.pages.file_bytes import FilePages
 from capstan_gateway.pages.files import file_routes
 from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard, GuardedPages, Pages
 from capstan_gateway.pages.message_batches import MessageBatchPages, message_batch_routes
+from capstan_gateway.pages.opinions import opinion_routes
 from capstan_gateway.pages.responses import response_routes
 from capstan_gateway.pages.usage import usage_routes
 from capstan_gateway.pipeline.guards.check import check
@@ -86,7 +87,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
     """Make the application beside the inference routes."""
     app = FastAPI(title="Capstan gateway", redoc_url=None)
     app.include_router(model_routes(gateway.current))
-    app.include_router(feedback_routes(gateway.caches))
+    app.include_router(feedback_routes(gateway.caches, gateway.feedback))
     app.include_router(
         response_routes(gateway.stores.responses, gateway.background, gateway.memory, gateway.deps.executor)
     )
@@ -98,6 +99,7 @@ def create_pages(gateway: Gateway) -> FastAPI:
         app.include_router(_reports(gateway))
         app.include_router(cache_routes(gateway.caches, gateway.current))
         app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
+        app.include_router(opinion_routes(gateway.feedback))
     install_error_handlers(app, gateway.ids)
     return app
 
@@ -110,6 +112,7 @@ def create_admin_pages(gateway: Gateway) -> FastAPI:
     app.include_router(_reports(gateway))
     app.include_router(cache_routes(gateway.caches, gateway.current))
     app.include_router(usage_routes(gateway.stores.usage, gateway.deps.executor))
+    app.include_router(opinion_routes(gateway.feedback))
     install_error_handlers(app, gateway.ids)
     return app
 

@@ -15,6 +15,8 @@ from capstan_gateway.serving.service import path_of
 
 PATH: Final = "/v1/messages"
 MODELS_PATH: Final = "/v1/models"
+_OF_BOTH: Final = (MODELS_PATH, "/v1/feedback")
+"""Paths that clients of either API ask."""
 VERSION_HEADER: Final = "anthropic-version"
 DEFAULT_LIMIT: Final = 20
 MAX_LIMIT: Final = 1000
@@ -33,7 +35,7 @@ def error_writer(target: bytes, headers: Sequence[Header]) -> ErrorWriter | None
 
 
 def _is_anthropics(path: str, *, names_version: bool) -> bool:
-    return _is_at(path, PATH) or (names_version and _is_at(path, MODELS_PATH))
+    return _is_at(path, PATH) or (names_version and any(_is_at(path, both) for both in _OF_BOTH))
 
 
 def _is_at(path: str, root: str) -> bool:

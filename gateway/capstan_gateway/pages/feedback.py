@@ -1,4 +1,4 @@
-"""What clients say of answers that they got: that one out of a cache was wrong."""
+"""What clients say of answers that they got: that one out of a cache was wrong, or how good any was."""
 
 import logging
 from typing import Any, Final, NamedTuple
@@ -10,7 +10,9 @@ from capstan_gateway.caches.answered import MOST, Of
 from capstan_gateway.caches.port import CacheKey
 from capstan_gateway.caches.purges import read_key
 from capstan_gateway.errors import InvalidRequest, StoreUnavailable
+from capstan_gateway.feedback.room import FeedbackRoom
 from capstan_gateway.pages.guard import principal_of
+from capstan_gateway.pages.opinions import is_opinion, read_opinion, say
 from capstan_gateway.pipeline.caches.kind import Caches, Reported
 from capstan_gateway.stores.port import StoreDown
 
@@ -39,19 +41,27 @@ class Feedback(NamedTuple):
     """Of a hit by meaning, as the answer had it in `x-cache-similarity`."""
 
 
-def feedback_routes(caches: Caches) -> APIRouter:
-    """POST /v1/feedback."""
-    router = APIRouter(tags=["cache"])
+def feedback_routes(caches: Caches, room: FeedbackRoom | None) -> APIRouter:
+    """POST /v1/feedback; without a room nothing can be said of how good an answer was."""
+    router = APIRouter(tags=["feedback"])
 
     @router.post("/v1/feedback")
     async def feedback(request: Request) -> dict[str, Any]:
-        """Have an answer not be given again: it was wrong. It is named by one of three: `request_id`, which it had as
+        """Say how good an answer was, which `response_id`, the `id` in its body, names: a `score` from 0 to 1 or a
+        `label`, good, neutral or bad, with a `comment` and a `source`, user or annotator. It takes the place of what
+        was said of it before.
+
+        Or have an answer not be given again: it was wrong. It is named by one of three: `request_id`, which it had as
         `x-request-id`; `response_id`, the `id` in its body; `cache_key`, which it had as `x-cache-key`.
 
         `everywhere`: whether all replicas hear of it, within a second; otherwise it holds on this one alone, for now.
         404 where nothing is known by that for who asks, whether or not something is for somebody else.
         """
-        said = read_feedback(await request.body())
+        body = await request.body()
+        document = read_document(body)
+        if room is not None and is_opinion(document):
+            return await say(room, read_opinion(document), principal_of(request).tenant)
+        said = read_feedback(document)
         found = await _reported(caches, said, principal_of(request).tenant)
         log.info("an answer was reported as wrong", extra={"everywhere": found.everywhere})
         named = {said.about.field: said.about.value, _KEY: found.key.text}
@@ -80,22 +90,29 @@ async def _reported(caches: Caches, said: Feedback, tenant: str) -> Reported:
     return found
 
 
-def read_feedback(body: bytes) -> Feedback:
-    """Read what a client says. Raises InvalidRequest."""
+def read_document(body: bytes) -> dict[str, Any]:
+    """Read the body. Raises InvalidRequest."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise InvalidRequest("the body is no JSON") from None
     if not isinstance(document, dict):
         raise InvalidRequest(
-            f"the body must be an object with `wrong` and one of {', '.join(_ABOUT)}", code="invalid_value"
+            f"the body must be an object with `wrong` and one of {', '.join(_ABOUT)}, or with `response_id` and"
+            " `score` or `label`",
+            code="invalid_value",
         )
+    return document
+
+
+def read_feedback(document: dict[str, Any]) -> Feedback:
+    """Read what a client says of an answer out of a cache. Raises InvalidRequest."""
     for name in document:
         if name not in _FIELDS:
-            raise _invalid(name[:64], f"is unknown; there are {', '.join(_FIELDS)}")
+            raise _invalid(name[:64], f"is unknown beside `wrong`; there are {', '.join(_FIELDS)}")
     about = _about(document)
     if document.get("wrong") is not True:
-        raise _invalid("wrong", "must be true: nothing else can be said of an answer")
+        raise _invalid("wrong", "must be true; how good an answer was is said by `score` or `label`")
     similarity = document.get("similarity")
     if similarity is None:
         return Feedback(about, None)

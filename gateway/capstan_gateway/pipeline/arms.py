@@ -1,10 +1,10 @@
 """Requests of weighted routers, on their way to the counters of the member that each was given to."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from capstan_contract.tracks import BUCKETS, ExperimentsReport
+from capstan_contract.tracks import BUCKETS, Arm, Counters, Experiment, ExperimentsReport
 from capstan_gateway.arms.counted import Counted, Went
 from capstan_gateway.arms.experiments import Experiments, Setup
 from capstan_gateway.config.runtime import Runtime, ServedModel
@@ -66,3 +66,18 @@ def report(experiments: Experiments, current: Callable[[], Runtime | None]) -> E
         if isinstance(model.plan, RouterPlan) and model.plan.setup is not None
     ]
     return ExperimentsReport(boot=BOOT, experiments=experiments.report(plans))
+
+
+async def with_feedback(
+    told: ExperimentsReport, arms: Callable[[str, str], Awaitable[Mapping[str, Counters]]]
+) -> ExperimentsReport:
+    """Give the report with what clients said of each member's answers, as `arms` tells it by router and epoch."""
+    experiments = [_with_feedback(one, await arms(one.router, one.epoch)) for one in told.experiments]
+    return told.model_copy(update={"experiments": tuple(experiments)})
+
+
+def _with_feedback(one: Experiment, said: Mapping[str, Counters]) -> Experiment:
+    def filled(arm: Arm) -> Arm:
+        return arm.model_copy(update={"shared": said[arm.member]}) if arm.member in said else arm
+
+    return one.model_copy(update={"arms": tuple(map(filled, one.arms))})

@@ -9,6 +9,7 @@ from capstan_gateway.background.room import BackgroundRoom
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.dialects.targets.private import Pseudonyms
+from capstan_gateway.feedback.given import Given
 from capstan_gateway.images.fetch import ImageFetcher
 from capstan_gateway.life.threads import Threads
 from capstan_gateway.memory import MemoryBudget
@@ -88,6 +89,8 @@ class Deps:
     """Counts what tenants use; None: nobody does."""
     pseudonyms: Pseudonyms = field(default_factory=Pseudonyms)
     """What names of users become in the log."""
+    given: Given | None = None
+    """Knows which answers were given to whom; None: nobody can say anything of them."""
     experiments: Experiments = field(default_factory=Experiments)
     """Counts what members of weighted routers do."""
     means: MeanOutputs = field(default_factory=MeanOutputs)

@@ -7,6 +7,7 @@ from capstan_gateway.pipeline.arms import count_arms
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.given import note_given
 from capstan_gateway.pipeline.reply import StreamReply
 from capstan_gateway.telemetry.metrics import CLIENT_GONE, UNKNOWN_MODEL
 from capstan_gateway.telemetry.tenants import TenantMetrics
@@ -40,6 +41,8 @@ def record(delivery: Delivery, deps: Deps) -> None:
             _count_more(delivery, ask, now, deps)
         if ask.arms:
             count_arms(delivery, ask, status, now)
+        if deps.given is not None and status == 200:
+            note_given(deps.given, delivery, ask)
         usage = deps.usage
         if usage is not None and (ask.bill.settled or ask.bill.cached is not None):
             who = ask.principal

@@ -143,6 +143,10 @@ class Metrics(Collector):
             "counter", "gateway_evaluation_samples_total", "Answers that were to be sampled, by what became of it.",
             ("model", "outcome"),
         )  # fmt: skip
+        self.feedback = NumberFamily(
+            "counter", "llm_feedback_total", "What clients said of answers, by how good they found them.",
+            ("model", "label", "outcome"),
+        )  # fmt: skip
         self.batches = NumberFamily(
             "counter", "gateway_batches_total", "Batches that came to their end here, by how.", ("status",)
         )

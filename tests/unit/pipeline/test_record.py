@@ -60,6 +60,7 @@ class Recorded:
                 tenants=TenantMetrics(self.metrics, 2),
                 pseudonyms=Pseudonyms(b"k" * 16),
                 usage=self.usage,
+                given=None,
             ),
         )
 

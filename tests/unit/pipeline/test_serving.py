@@ -108,7 +108,7 @@ class Bench:
         self.deps = cast(Deps, SimpleNamespace(
             max_body_bytes=1 << 26, budget=MemoryBudget(1 << 30), executor=executor, clock=lambda: self.clock,
             metrics=self.metrics, request_log=log, responses=None, tenants=None, usage=None, comment_seconds=0.0,
-            later=None,
+            given=None, later=None,
         ))  # fmt: skip
         self.route = route
         self.deliveries: list[Delivery] = []
