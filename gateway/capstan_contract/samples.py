@@ -207,6 +207,10 @@ class ScoreRecord(Document):
 
     criterion: str
     rubric: str
+    judge: str = ""
+    """Id of the model that judged: scores of two are not mixed."""
+    prompt: str = Field(default="", exclude_if=is_empty)
+    """The beginning of the hash of what it was asked, without the texts."""
     track: str = Field(default="", exclude_if=is_empty)
     revision: str = Field(default="", exclude_if=is_empty)
     value: float | None = Field(default=None, ge=0, le=1)

@@ -1,4 +1,4 @@
-"""The command `capstan-worker`: one of `simulator`, `vllm`, `sidecar`.
+"""The command `capstan-worker`: one of `simulator`, `vllm`, `sidecar`, `score`.
 
 Exit codes: 0 after a drain, 1 an error, 2 wrong arguments, 3 the engine is not installed, 128 + the
 signal when it was interrupted while the model was loading.
@@ -14,6 +14,7 @@ from capstan_process.logs import configure_logging
 from capstan_process.settings import SettingsError, add_flags, read_settings
 from capstan_worker.errors import UsageError, WorkerError
 from capstan_worker.queue.settings import QueueSettings, checked_queue
+from capstan_worker.scoring.settings import ScoreSettings, checked_score
 from capstan_worker.settings import PREFIX, SidecarSettings, VllmSettings, WorkerSettings
 from capstan_worker.simulator.settings import SimulatorSettings, checked
 
@@ -60,6 +61,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         WorkerSettings,
         QueueSettings,
     )
+    add_flags(commands.add_parser("score", help="judges sampled answers of production"), ScoreSettings, WorkerSettings)
     own, rest = _split(arguments)
     options = parser.parse_args(own)
     if options.command != "vllm" and rest is not None:
@@ -116,6 +118,14 @@ def _sidecar(options: argparse.Namespace, worker: WorkerSettings) -> None:
     run(SidecarProcess(settings, worker, load_prefixes(worker.prefixes), queue).run())
 
 
+def _score(options: argparse.Namespace, worker: WorkerSettings) -> None:
+    settings = checked_score(read(ScoreSettings, options))
+    from capstan_worker.scoring.process import ScoreProcess
+    from capstan_worker.serve import run
+
+    run(ScoreProcess(settings, worker).run())
+
+
 def _refuse(error: Exception, code: int) -> int:
     sys.stderr.write(f"capstan-worker: {error}\n")
     return code
@@ -125,6 +135,7 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace, WorkerSettings], None]] = 
     "simulator": _simulator,
     "vllm": _vllm,
     "sidecar": _sidecar,
+    "score": _score,
 }
 
 

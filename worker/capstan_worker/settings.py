@@ -16,7 +16,8 @@ WORKER_PORT: Final = 8001
 TASKS: Final = ("chat", "completion", "embed", "classify", "score")
 
 
-def _read_url(text: str) -> str:
+def read_base_url(text: str) -> str:
+    """Read a base URL, without a slash at its end. Raises ValueError."""
     if not text.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
     return text.rstrip("/")
@@ -66,7 +67,9 @@ class SidecarSettings:
     """Which engine the sidecar stands beside."""
 
     kind: EngineKind = required("the engine", flag="engine")
-    url: str = required("base URL without the /v1, such as http://127.0.0.1:8000", flag="engine-url", read=_read_url)
+    url: str = required(
+        "base URL without the /v1, such as http://127.0.0.1:8000", flag="engine-url", read=read_base_url
+    )
     model: str = required("the name that the engine knows the model by, and requests use")
     task: str = setting("chat", "what the model does", choices=TASKS)
     kv_events: str = setting(

@@ -64,6 +64,8 @@ class Server:
     key: str = field(default="", repr=False)
     seconds: float = DEFAULT_SECONDS
     """For one try of an ask."""
+    request_id: Callable[[], str] | None = None
+    """Names each try to the server; None: the server does."""
 
 
 class Connection:
@@ -177,6 +179,8 @@ class Model:
         headers = {"authorization": f"Bearer {self._server.key}"} if self._server.key else {}
         # NB: an answer out of a cache says nothing of the model.
         headers["cache-control"] = "no-store"
+        if self._server.request_id is not None:
+            headers["x-request-id"] = self._server.request_id()
         began = self._connection.now()
         try:
             async with (

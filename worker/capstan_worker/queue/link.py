@@ -47,9 +47,10 @@ class RedisLink:
 
     def __init__(
         self, url: str, *, password: str | None = None, sentinel_password: str | None = None,
-        ca_file: Path | None = None, seconds: float = 5.0,
+        ca_file: Path | None = None, seconds: float = 5.0, without: str = "no queued work is taken",
     ) -> None:  # fmt: skip
-        """`seconds` is the deadline of a call."""
+        """`seconds` is the deadline of a call; `without` says what is not done while it does not answer."""
+        self._without = without
         self._seconds = seconds
         self._client, self._others = _clients(
             read_address(url), password=password, sentinel_password=sentinel_password, ca_file=ca_file, seconds=seconds
@@ -108,7 +109,7 @@ class RedisLink:
 
     def _note(self, failure: str | None) -> None:
         if failure is not None and self.failure is None:
-            log.warning("Redis does not answer: no queued work is taken", extra={"reason": failure})
+            log.warning(f"Redis does not answer: {self._without}", extra={"reason": failure})
         elif failure is None and self.failure is not None:
             log.info("Redis answers again")
         self.failure, self._asked = failure, True
