@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from capstan_contract.config import Canary, GatewayConfig, ModelEntry, Task
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import GatewayError, UpstreamRejected
+from capstan_gateway.errors import GatewayError, RequestPoisoned, UpstreamRejected
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.layers import AnswerFunction, Order, Reads
@@ -21,7 +21,7 @@ from capstan_gateway.pipeline.reply import Reply
 from capstan_gateway.pipeline.route import is_ready, sticky_of
 from capstan_gateway.pipeline.tracks import FAILURES, Counted, Tries, Try, is_fault
 from capstan_gateway.routing.verdicts import CONTENT_FILTER, CONTEXT_LENGTH, Elsewhere, another_model
-from capstan_gateway.selection.shares import place_of, places_of
+from capstan_gateway.selection.shares import is_canarys, place_of, places_of
 
 
 class Tried(NamedTuple):
@@ -85,7 +85,7 @@ class Split:
             return False
         key = sticky_of(ask, self.spec.canary.stickyBy)
         place = self.tried.turns.next() if key is None else place_of(key, epoch=self.tried.epoch)
-        return place < self._places
+        return is_canarys(place, self._places)
 
     async def _instead(self, ask: Ask, inner: AnswerFunction, reason: str) -> Reply:
         model = ask.model if self._canary is None else self._canary
@@ -99,10 +99,10 @@ def may_stand_in(error: Exception, *, spent: bool) -> bool:
     Also after a refusal of the engine's, which may be a fault of the revision: of a request that is wrong the stable
     one says the same.
     """
-    if not spent and isinstance(error, UpstreamRejected) and error.code != CONTENT_FILTER:
-        return True
-    if isinstance(error, GatewayError) and error.code == CONTEXT_LENGTH:
+    if isinstance(error, UpstreamRejected) and error.code != CONTENT_FILTER:
         return not spent
+    if isinstance(error, RequestPoisoned) or (isinstance(error, GatewayError) and error.code == CONTEXT_LENGTH):
+        return not spent  # Workers of the stable revision would have had it, too, were there no canary.
     return another_model(error, spent=spent) is Elsewhere.ANYWHERE
 
 

@@ -15,7 +15,7 @@ from capstan_contract.names import CANARY, STABLE
 from capstan_contract.tracks import BUCKETS, Quantity, Track, TracksReport
 from capstan_gateway.arms.tally import Tally
 from capstan_gateway.config.runtime import ServedModel
-from capstan_gateway.errors import ClientGone, GatewayError, UpstreamRejected
+from capstan_gateway.errors import GatewayError, UpstreamRejected
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.layers import AnswerFunction
@@ -246,7 +246,7 @@ def is_fault(error: Exception) -> bool:
     if isinstance(error, UpstreamRejected):
         return error.status >= SERVER_ERROR or error.status in (FULL, REQUEST_TIMEOUT)
     if isinstance(error, GatewayError):
-        return error.status >= SERVER_ERROR and not isinstance(error, ClientGone)
+        return error.status >= SERVER_ERROR
     return True
 
 

@@ -20,7 +20,7 @@ from capstan_gateway.queueing.line import Line
 from capstan_gateway.queueing.packings import Packings
 from capstan_gateway.queueing.reader import AWAY_SECONDS, Reader
 from capstan_gateway.routing.port import Call
-from capstan_gateway.routing.unroutable import CannotStart
+from capstan_gateway.routing.unroutable import CannotStart, NoEndpoint
 from capstan_gateway.settings import Settings
 from capstan_gateway.stores.port import StoreDown
 from capstan_gateway.stores.scripted import Links, make_links
@@ -182,7 +182,8 @@ class Room:
                 reader.look_again()
 
     async def _send_directly(self, line: Line) -> None:
-        """Let entries go that wait in vain though the model has an endpoint: Redis is away, or no worker takes."""
+        """Let entries go that wait in vain, since Redis is away, or no worker takes: to an endpoint of the model; where
+        it has none, to who answers in its place."""
         now = self._loop.time()
         reader = self._readers.get(line.model_id)
         away_since = None if reader is None else reader.away_since
@@ -192,11 +193,15 @@ class Room:
             return
         once: list[str] = []
         for entry in line.entries.values():
-            if now - entry.began_at > AWAY_SECONDS and entry.waits and is_ready(entry, now):
+            if now - entry.began_at <= AWAY_SECONDS or not entry.waits:
+                continue
+            if is_ready(entry, now):
                 if entry.call.repeatable:
                     entry.fail(SentDirectly())
                 elif untaken and entry.accepted:
                     once.append(entry.id)
+            elif entry.call.repeatable and not entry.wish.may_wait:
+                entry.fail(NoEndpoint("nobody is there any more to take it", retry_after=AWAY_SECONDS))
         if not once:
             return
         # A worker may have one of these, for all that is known: it is away, or has come just now.

@@ -20,6 +20,11 @@ def places_of(weight: float) -> int:
     return round(weight * PLACES / 100)
 
 
+def is_canarys(place: int, places: int) -> bool:
+    """Whether a place is among the first ones, which are so many."""
+    return place < places
+
+
 def place_of(key: bytes, *, epoch: str) -> int:
     """Give the place of who asks, by a hash of their key. Each try of a revision draws other users."""
     digest = blake2b(epoch.encode() + b"\0" + key, digest_size=8, person=b"canary").digest()
