@@ -65,22 +65,20 @@ class Judge:
             for pair in ((answer, baseline), (baseline, answer))
         ]
         if answer.strip() == baseline.strip():
-            reason = "the same answer"
-            return Score(scorer=name, value=EQUAL, binary=False, reason=reason, stamp=self._stamp(questions[0]))
+            return self._beside(name, questions[0], EQUAL, "the same answer")
         told: list[Said] = []
         for question in questions:
             said = await self._ask(question)
             if isinstance(said, str):
-                return self._without(name, question, ScoreState.FAILED, said, binary=False)
+                return self._beside(name, question, None, said, state=ScoreState.FAILED)
             told.append(said)
             if said.verdict is None:
-                return self._without(name, question, ScoreState.COULD_NOT_TELL, said.reason, binary=False)
+                return self._beside(name, question, None, said.reason)
         value = consistent(told[0].verdict, told[1].verdict)
+        reason = told[0].reason
         if value is None:
             reason = "the judge contradicted itself when the order of the answers changed"
-            return self._without(name, questions[0], ScoreState.COULD_NOT_TELL, reason, binary=False)
-        reason = told[0].reason
-        return Score(scorer=name, value=value, binary=False, reason=reason, stamp=self._stamp(questions[0]))
+        return self._beside(name, questions[0], value, reason)
 
     async def order(
         self, conversation: str, first: str, second: str, *, criterion: str = "", expected: str | None = None
@@ -99,6 +97,26 @@ class Judge:
 
     def _stamp(self, question: Question) -> Stamp:
         return Stamp(model=self.model, promptHash=question.template, rubric=self.rubric.version)
+
+    def _beside(
+        self,
+        name: str,
+        question: Question,
+        value: float | None,
+        reason: str,
+        *,
+        state: ScoreState = ScoreState.COULD_NOT_TELL,
+    ) -> Score:
+        """Give the score of a comparison; `state` is that of one without a value."""
+        return Score(
+            scorer=name,
+            state=state if value is None else ScoreState.SCORED,
+            value=value,
+            binary=False,
+            pairwise=True,
+            reason=reason[:MOST_REASON],
+            stamp=self._stamp(question),
+        )
 
     def _without(self, name: str, question: Question, state: ScoreState, reason: str, *, binary: bool) -> Score:
         return Score(

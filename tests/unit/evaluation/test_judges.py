@@ -160,7 +160,7 @@ async def pairwise(prefers: Any, answer: str = "new", baseline: str = "old") -> 
 async def test_pairwise() -> None:
     """An answer is shown first and second; the judge's preference counts when it is for the same answer."""
     found, chat = await pairwise(lambda first, _: FIRST if first == "new" else SECOND)
-    assert (found.value, found.binary) == (1.0, False)
+    assert (found.value, found.binary, found.pairwise) == (1.0, False, True)
     assert [shown(document) for document in chat.asked] == [["Hi", "new", "old"], ["Hi", "old", "new"]]
     assert (await pairwise(lambda first, _: FIRST if first == "old" else SECOND))[0].value == 0.0
     assert (await pairwise(lambda *_: TIE))[0].value == 0.5
@@ -169,7 +169,7 @@ async def test_pairwise() -> None:
 async def test_pairwise_contradiction() -> None:
     """A judge that prefers a place could not tell."""
     found, _ = await pairwise(lambda *_: FIRST)
-    assert (found.state, found.value) == (ScoreState.COULD_NOT_TELL, None)
+    assert (found.state, found.value, found.pairwise) == (ScoreState.COULD_NOT_TELL, None, True)
     assert "contradicted itself" in found.reason
 
 
