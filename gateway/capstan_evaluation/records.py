@@ -89,7 +89,7 @@ class Result(Document):
     case: str
     repeat: int = Field(default=0, ge=0)
     request: str
-    """SHA-256 of the request, without the name of the model: what is identical is not paid for twice."""
+    """SHA-256 of what the case asks, whichever model: two runs asked the same where it is the same."""
     place: int = Field(default=0, ge=0)
     """Of the case in its suite."""
     cluster: str = ""

@@ -68,13 +68,21 @@ def join_answers(answers: Sequence[Answer]) -> Answer:
     return last.model_copy(update={**update, "earlier": tuple(one.text for one in earlier)})
 
 
-def build_result(step: Step, request: object, answer: Answer, scores: tuple[Score, ...]) -> Result:
-    """Make the result of one repeat of one case. `request`: of its last turn."""
+def question_of(case: Case, most_tokens: int | None) -> str:
+    """Name what a case asks, whoever answers: the hash of its request, and of all turns where there are several."""
+    request = request_of(case, (), most_tokens)
+    if len(case.turns) > 1:
+        request["messages"] = [turn.model_dump(mode="json", exclude={"expected"}) for turn in case.turns]
+    return request_hash(request)
+
+
+def build_result(step: Step, question: str, answer: Answer, scores: tuple[Score, ...]) -> Result:
+    """Make the result of one repeat of one case."""
     return Result(
         case=step.case.id,
         repeat=step.repeat,
         place=step.place,
-        request=request_hash(request),
+        request=question,
         cluster=step.case.cluster,
         tags=step.case.tags,
         weight=step.case.weight,

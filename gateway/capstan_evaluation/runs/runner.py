@@ -20,6 +20,7 @@ from capstan_evaluation.runs.plan import (
     ends,
     is_unsettled,
     join_answers,
+    question_of,
     request_of,
     steps_of,
 )
@@ -113,7 +114,7 @@ class Runner:
                 break
         answer = join_answers(answers)
         scores = () if answer.error else await self.scorer.score(step.case, answer, step.repeat)
-        return build_result(step, request, answer, scores)
+        return build_result(step, question_of(step.case, self.most_tokens), answer, scores)
 
     def _count(self, result: Result) -> None:
         self._failures = self._failures + 1 if result.answer.error else 0

@@ -9,7 +9,9 @@ from capstan_operator.cli.main import Command
 
 SUBCOMMANDS: Final = {
     "baseline": "name a run that others are compared with, and list those that have a name",
+    "compare": "say whether one run is as good as another",
     "judge-check": "compare a judge with what people said of pairs of answers",
+    "run": "ask a model the cases of a suite, score the answers, and compare them with a baseline's",
     "validate": "say all that is wrong with suites, before a model is asked",
 }
 """Each is a module `eval_NAME` of this package (`-` is written `_`), a `Command`."""

@@ -1,0 +1,86 @@
+"""An engine for runs of evaluation: right and wrong by rule, a judge and an embedder as well, and it counts what it is
+asked.
+
+A prompt "What is 3 + 4?" is answered by its sum, unless the case is one that this engine gets wrong. A judge says yes
+to what it is asked. Each prompt with "harm" in it is refused.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+SUM = re.compile(r"What is (\d+) \+ (\d+)\?")
+
+
+class EvalEngine:
+    """What is asked, and what is answered."""
+
+    def __init__(self, wrong: Callable[[int], bool] = lambda _: False) -> None:
+        self.wrong = wrong
+        """Whether the sum with this first number is answered wrongly."""
+        self.asked: Counter[str] = Counter()
+        """By the last message."""
+        self.bodies: list[dict[str, Any]] = []
+        self.keys: set[str | None] = set()
+        """What stood in the header `authorization`."""
+        self.fails = 0
+        """So many asks are answered with 500."""
+        self.refuses: Callable[[str], bool] = lambda text: "harm" in text
+        self.on_ask: Callable[[int], None] = lambda _: None
+        """Called with the number of the ask, before it is answered."""
+        self.url = ""
+
+    async def chat(self, request: web.Request) -> web.StreamResponse:
+        """Answer as a stream."""
+        body = await request.json()
+        text = body["messages"][-1]["content"]
+        self.asked[text] += 1
+        self.bodies.append(body)
+        self.keys.add(request.headers.get("authorization"))
+        self.on_ask(len(self.bodies))
+        if self.fails > 0:
+            self.fails -= 1
+            return web.json_response({"error": {"message": "secret", "code": "engine_failed"}}, status=500)
+        said = self._answer(body, text)
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for document in (
+            {"choices": [{"index": 0, "delta": {"content": said}, "finish_reason": "stop"}]},
+            {"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 2}},
+        ):
+            await response.write(f"data: {json.dumps(document)}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    def _answer(self, body: dict[str, Any], text: str) -> str:
+        if body["model"] == "judge":
+            return '{"reason": "it is", "verdict": "yes"}'
+        if self.refuses(text):
+            return "I'm sorry, but I can't help with that."
+        found = SUM.search(text)
+        if not found:
+            return "hello"
+        first, second = map(int, found.groups())
+        return str(first + second + (1 if self.wrong(first) else 0))
+
+
+@asynccontextmanager
+async def eval_engine(**options: Any) -> AsyncIterator[EvalEngine]:
+    """Run one."""
+    engine = EvalEngine(**options)
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", engine.chat)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    engine.url = runner.addresses[0] and f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield engine
+    finally:
+        await runner.cleanup()
