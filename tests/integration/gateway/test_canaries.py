@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from capstan_contract.config import (
 )
 from capstan_contract.names import CANARY, STABLE
 from capstan_contract.tracks import TRACKS_PATH, Counters, Quantity, read_tracks, tracks_of
+from capstan_gateway.pipeline.call import call_model
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import RunningGateway, entry, running_gateway
 from support.wait import eventually
@@ -170,12 +172,18 @@ async def test_sessions_stay_where_they_are_what_is_kept(pair: Pair) -> None:
     assert set(await asyncio.gather(*(pair.ask(user="one") for _ in range(20)))) == {STABLE, CANARY}
 
 
-async def test_a_model_without_a_canary_says_no_track(pair: Pair) -> None:
-    """Nothing is told, and nothing counted, of a model of which no revision is tried."""
+async def test_a_model_without_a_canary_pays_nothing(pair: Pair) -> None:
+    """Nothing is told, and nothing counted or chosen, of a model of which no revision is tried."""
     await pair.gateway.configure(pair.model(canary=None))
     raw = await pair.client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
     assert TRACK not in raw.headers
     assert await pair.counted() == {}
+    runtime = pair.gateway.gateway.current()
+    assert runtime is not None
+    model = runtime.models["m"]
+    assert model.layers == ()
+    assert isinstance(model.answer, partial)
+    assert model.answer.func is call_model, "nothing is between a request and its model"
 
 
 # --- every way of a request -------------------------------------------------------------------------------------------
@@ -380,6 +388,19 @@ async def test_an_answer_of_one_revision_is_never_given_for_the_other(pair: Pair
     assert (len(pair.stable.requests), len(pair.canary.requests)) == (1, 1)
     counted = await pair.counted()
     assert (counted[STABLE].requests, counted[CANARY].requests) == (1, 1)
+
+
+async def test_a_purge_of_a_model_is_of_both_revisions(pair: Pair) -> None:
+    """Whatever revision has said it: what is kept of a model is not given again."""
+    policy = caching()
+    await pair.gateway.configure(pair.model(100, policies=(policy.id,)), policies=[policy])
+    assert [await pair.ask(), await pair.ask()] == [CANARY, CANARY]
+    assert len(pair.canary.requests) == 1
+    headers = {"authorization": f"Bearer {ADMIN}"}
+    async with httpx.AsyncClient(base_url=pair.gateway.url, headers=headers) as http:
+        assert (await http.post("/admin/cache/purge", json={"model": "m"})).status_code == 200
+    assert await pair.ask() == CANARY
+    assert len(pair.canary.requests) == 2
 
 
 # --- what is counted --------------------------------------------------------------------------------------------------

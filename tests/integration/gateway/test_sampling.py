@@ -10,7 +10,15 @@ import aiohttp
 import pytest
 
 from capstan_contract.caches import CACHE_KIND
-from capstan_contract.config import CascadeBackend, CascadeEstimator, EstimatorType, RouterBackend, RouterMember
+from capstan_contract.config import (
+    Canary,
+    CascadeBackend,
+    CascadeEstimator,
+    EstimatorType,
+    RouterBackend,
+    RouterMember,
+    StaticBackend,
+)
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import Action, GuardBody, KeywordsGuard, PiiGuard, Source, guard_entry
 from capstan_contract.limits import Mode
@@ -388,3 +396,19 @@ async def test_without_a_judge_or_a_redis_nothing_is_sampled(
         await gateway.configure(*models, entry("other", upstream.url, evaluation=evaluation()))
         await ask(client, chat("Hi"))
         assert caplog.text.count("there is no Redis for samples") == 1
+
+
+async def test_a_sample_says_which_revision_has_given_it(
+    tmp_path: Path, upstream: FakeUpstream, server: RedisServer
+) -> None:
+    """While a revision is tried, its answers are samples of the model, and told apart from those of the stable one."""
+    for weight, told in ((100, ("canary", "r2")), (0, ("stable", "r1"))):
+        tried = Canary(id="r2-1", revision="r2", weight=weight, backend=StaticBackend(urls=(upstream.url,)))
+        folder = tmp_path / told[0]
+        folder.mkdir()
+        fields = {"revision": "r1", "canary": tried}
+        async with sampling(folder, upstream, server, fields=fields) as (gateway, client):
+            await ask(client, chat("hello"))
+            await written(gateway)
+        sample = stored_samples(server)[-1]
+        assert (sample.model, sample.track, sample.revision) == (MODEL_ID, *told)
