@@ -7,10 +7,12 @@ that write, watch and keep lists.
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Coroutine, Iterable
 from time import monotonic
 from typing import Final, Literal
 
+from capstan_contract.keys import KEY_PREFIX
 from capstan_operator.api.kinds import POLICY_KINDS
 from capstan_operator.autoscaling.autoscaler import Autoscaler
 from capstan_operator.autoscaling.demand import DemandWatch
@@ -21,7 +23,7 @@ from capstan_operator.failures import report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.api_keys import GatewayKeys
 from capstan_operator.gateway_config.credentials import CredentialStore
-from capstan_operator.gateway_config.made_secrets import ADMIN, PRIVACY, MadeSecret
+from capstan_operator.gateway_config.made_secrets import ADMIN, KEY_BYTES, PRIVACY, MadeSecret, scorer_purpose
 from capstan_operator.gateway_config.prompt_sources import PromptSources
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.gateway_config.replicas import Replica
@@ -46,6 +48,7 @@ from capstan_operator.metrics_api.registration import Registration
 from capstan_operator.metrics_api.server import MetricsApi
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.reconciler import ModelReconciler
+from capstan_operator.models.scores import ScoreWatch
 from capstan_operator.policies.cached import CachesTally
 from capstan_operator.policies.decisions import DecisionsTally
 from capstan_operator.policies.reconciler import PolicyReconciler
@@ -208,6 +211,11 @@ class Runtime:
             hpas=lambda key: self.hpas.of(key),
         )
         self.hpas = HpaWatch(kube, namespaces=watched, models=lambda: self.autoscaler.models)
+        self.scores = ScoreWatch(settings.scorer_url, wake=self.models.wake)
+        self.scorer_key = MadeSecret(
+            kube, scorer_purpose(settings.scorer_judges), name=settings.scorer_key_name, namespace=home,
+            make=lambda: (KEY_PREFIX + secrets.token_hex(KEY_BYTES)).encode(), tell=self.tell,
+        )  # fmt: skip
         self.reconciler = ModelReconciler(
             kube,
             loader,
@@ -220,6 +228,7 @@ class Runtime:
             adopter=self.adopter,
             prompts=self.prompts,
             autoscaler=self.autoscaler,
+            scores=self.scores,
             wake_config=self.wake_config,
         )
         self.resync = Resync(
@@ -331,6 +340,8 @@ class Runtime:
             "prompts": self.prompts.run(),
             "privacy key": self.privacy_key.run(),
             "admin key": self.admin_key.run(),
+            "scorer's key": self.scorer_key.run(),
+            "scores": self.scores.run(),
             "events": self.events.run(),
             "acknowledger": self.acknowledger.run(),
             "adopter": self.adopter.run(),

@@ -125,6 +125,22 @@ class Settings:
         "empty: they are asked without one",
         variable="CAPSTAN_GATEWAY_ADMIN",
     )
+    scorer_url: str = setting(
+        "",
+        "base URL of the scorers of sampled answers, which say how models stand; empty: there are none",
+        variable="CAPSTAN_SCORER_URL",
+    )
+    scorer_key_name: str = setting(
+        "",
+        "name of the Secret with the API key (`key`) by which scorers ask judges, made when it is not there; empty: "
+        "none is made",
+        variable="CAPSTAN_SCORER_KEY",
+    )
+    scorer_judges: str = setting(
+        "",
+        "served names that this key may use, with commas between them; `*` is any run of characters; empty: all",
+        variable="CAPSTAN_SCORER_JUDGES",
+    )
     require_credential_label: bool = setting(
         True, "copy keys only from Secrets that say by a label that LLMModels may use them"
     )

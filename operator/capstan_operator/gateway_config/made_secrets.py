@@ -8,19 +8,30 @@ another one at every sync of Argo CD.
 import asyncio
 import base64
 import binascii
+import dataclasses
 import logging
 import random
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from capstan_contract.admin_keys import key_words
-from capstan_contract.names import ADMIN_KEY_FIELD, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PRIVACY_KEY
+from capstan_contract.names import (
+    ADMIN_KEY_FIELD,
+    API_KEY_FIELD,
+    API_KEY_LABEL,
+    COMPONENT_LABEL,
+    KEY_MODELS_ANNOTATION,
+    KEY_TENANT_ANNOTATION,
+    MANAGED_BY,
+    MANAGED_BY_LABEL,
+    PRIVACY_KEY,
+)
 from capstan_operator.backoff import Backoff
 from capstan_operator.kube.errors import KubeError, NotFound
 from capstan_operator.kube.port import KubePort
-from capstan_operator.names import ADMIN_MANAGER, PRIVACY_MANAGER
+from capstan_operator.names import ADMIN_MANAGER, PRIVACY_MANAGER, SCORER_MANAGER
 from capstan_operator.resources.api_resource import SECRETS
 from capstan_operator.resources.resource import Manifest
 
@@ -47,12 +58,26 @@ class Purpose:
     """In words."""
     is_sent: bool = False
     """Whether it is sent in a header, one of its lines at a time; else all of it is a key, of any bytes."""
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    annotations: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Of the Secret, beside those that all have."""
 
 
 PRIVACY: Final = Purpose(PRIVACY_KEY, "gateway-privacy", PRIVACY_MANAGER, "the key of users' hashes")
 ADMIN: Final = Purpose(
     ADMIN_KEY_FIELD, "gateway-admin", ADMIN_MANAGER, "the credential of the gateway's admin pages", is_sent=True
 )
+SCORER_TENANT: Final = "capstan-scorer"
+"""Whose the scorer's requests are, to limits and in counts."""
+
+
+def scorer_purpose(judges: str) -> Purpose:
+    """Give the purpose of the API key by which the scorer of sampled answers asks judges: it may use these models."""
+    annotations = {KEY_TENANT_ANNOTATION: SCORER_TENANT, **({KEY_MODELS_ANNOTATION: judges} if judges else {})}
+    return Purpose(
+        API_KEY_FIELD, "scorer", SCORER_MANAGER, "the API key of the scorer", is_sent=True,
+        labels={API_KEY_LABEL: "true"}, annotations=annotations,
+    )  # fmt: skip
 
 
 class MadeSecret:
@@ -192,7 +217,8 @@ def build_secret(purpose: Purpose, name: str, namespace: str, value: str) -> Man
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: purpose.component},
+            "labels": {MANAGED_BY_LABEL: MANAGED_BY, COMPONENT_LABEL: purpose.component, **purpose.labels},
+            **({"annotations": dict(purpose.annotations)} if purpose.annotations else {}),
         },
         "type": "Opaque",
         "data": {purpose.field: value},

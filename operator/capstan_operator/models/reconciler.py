@@ -40,6 +40,7 @@ from capstan_operator.loop.workqueue import DONE, Outcome, Work
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.namesakes import Namesakes, is_child
+from capstan_operator.models.scores import ScoreWatch
 from capstan_operator.models.templates import Templates
 from capstan_operator.models.told import ToldStandings
 from capstan_operator.models.writer import RETRY_REFUSED, ChildWriter, Written
@@ -73,6 +74,7 @@ class ModelReconciler:
         adopter: Adopter,
         prompts: PromptSources | None = None,
         autoscaler: Autoscaler,
+        scores: ScoreWatch | None = None,
         wake_config: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -88,6 +90,7 @@ class ModelReconciler:
         self._adopter = adopter
         self._prompts = prompts or PromptSources(kube)
         self._autoscaler = autoscaler
+        self._scores = scores or ScoreWatch("", wake=wake)
         self._wake_config = wake_config
         self._templates = Templates()
         self._children = ChildWriter(kube)
@@ -168,6 +171,7 @@ class ModelReconciler:
         if model is None or model.deleting:
             self.told.forget(key)
             self._autoscaler.forget(key)
+            self._scores.forget(key)
             self._adopter.report(key, None)
             return None
         # NB: only what this model needs: the rest of the batch must not reach its status by accident.
@@ -206,6 +210,7 @@ class ModelReconciler:
         )
         problems = [*written.problems, *((judged.problem,) if judged.problem else ())]
         problems += () if filled is None else problems_of(filled)
+        self._scores.look(model)
         result = compute_status(
             model,
             desired,
@@ -216,6 +221,7 @@ class ModelReconciler:
             problems=problems,
             settings=self._settings.build,
             scaled=self._autoscaler.scaled(key),
+            scores=self._scores.of(key),
         )
         await self._write_status(model, result)
         self._tell_dependents(key, standing_of(result.status))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from capstan_contract.evaluation import TrackScores
 from capstan_contract.names import GATEWAY_PORT
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.naming import selector_labels, served_name
@@ -14,6 +15,7 @@ from capstan_operator.desired.types import DesiredModel, Verdict
 from capstan_operator.settings import BuildSettings
 from capstan_operator.status.checks import CHAINS
 from capstan_operator.status.conditions import Finding, conditions_by_type, merge_conditions, run_chain
+from capstan_operator.status.evaluation import evaluation_findings, evaluation_news
 from capstan_operator.status.facts import Facts, gather_facts
 from capstan_operator.status.scaling import AT_MAX, LIMITED, Scaled, scaling_fields, scaling_findings
 from capstan_operator.status.starting import Start, judge_start
@@ -55,6 +57,7 @@ def compute_status(
     problems: Sequence[Problem] = (),
     settings: BuildSettings | None = None,
     scaled: Scaled | None = None,
+    scores: Sequence[TrackScores] | None = None,
 ) -> StatusResult:
     """Give the complete status of a model, the transitions in it and when to look again.
 
@@ -63,12 +66,13 @@ def compute_status(
     `now` must have a time zone. `problems` is what the shell found beyond the Snapshot: references that lead nowhere
     (SecretNotFound, SecretKeyNotFound, StorageClassNotFound, ...) and objects that the API server refused
     (ApplyRefused). `settings` says what `status.endpoint` is; without them it is left out. `scaled` is what the scaler
-    says.
+    says, `scores` what the scorer of sampled answers does; None: nobody asked it.
     """
     facts = gather_facts(model, desired, snapshot, verdict, ack, now, problems)
     findings = {kind: run_chain(chain, facts) for kind, chain in CHAINS.items()}
     findings |= scaling_findings(model, scaled, facts.deployment)
     present = conditions_by_type(model.status)
+    findings |= evaluation_findings(model, scores, present)
     conditions = merge_conditions(present, findings, generation=model.generation, now=now)
     start = judge_start(facts, now, scaled)
     status = {**_plain_fields(facts, settings, scaled), **_start_fields(start), "conditions": conditions}
@@ -78,6 +82,7 @@ def compute_status(
         transitions=(
             *_transitions(present, findings),
             *_limits(present, findings),
+            *evaluation_news(present, findings),
             *_start_news(model.status, start),
         ),
         recheck_after=min((one for one in (facts.recheck_after, start.judge_after) if one is not None), default=None),

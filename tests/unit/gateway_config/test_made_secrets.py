@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.names import ADMIN_KEY_FIELD, PRIVACY_KEY
-from capstan_operator.gateway_config.made_secrets import ADMIN, PRIVACY, MadeSecret
+from capstan_contract.keys import digest_of
+from capstan_contract.names import (
+    ADMIN_KEY_FIELD,
+    API_KEY_LABEL,
+    KEY_MODELS_ANNOTATION,
+    KEY_TENANT_ANNOTATION,
+    PRIVACY_KEY,
+)
+from capstan_operator.desired.api_keys import read_key
+from capstan_operator.gateway_config.made_secrets import ADMIN, PRIVACY, MadeSecret, scorer_purpose
 from capstan_operator.kube.errors import Forbidden
 from capstan_operator.resources.api_resource import SECRETS
 from fakes.kube import FakeKube
@@ -204,3 +212,20 @@ def test_who_follows_reads_it_and_never_makes_it() -> None:
             task.cancel()
 
     run_virtually(story())
+
+
+@pytest.mark.parametrize("judges", ["", "judge, other-*"])
+async def test_the_scorers_key_is_an_api_key_of_its_own_tenant(judges: str) -> None:
+    """Gateways take it as any key of a client, and for no model but its judges where those are named."""
+    kube = FakeKube()
+    holder = MadeSecret(
+        kube, scorer_purpose(judges), name="scorer", namespace=HOME, make=lambda: b"sk-capstan-" + b"k" * 32
+    )
+    await holder.ensure()
+    found = kube.objects[SECRETS.plural, HOME, "scorer"]
+    entry = read_key(found, "0" * 32).entry
+    assert entry.digest == digest_of("0" * 32, b"sk-capstan-" + b"k" * 32)
+    assert (entry.tenant, entry.models) == ("capstan-scorer", ("judge", "other-*") if judges else ())
+    assert found["metadata"]["labels"][API_KEY_LABEL] == "true"
+    annotations = {KEY_TENANT_ANNOTATION: "capstan-scorer"} | ({KEY_MODELS_ANNOTATION: judges} if judges else {})
+    assert found["metadata"]["annotations"] == annotations
