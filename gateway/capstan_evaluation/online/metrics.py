@@ -14,6 +14,7 @@ _STANDING: Final = (
     ("llm_eval_could_not_tell", "Answers in that window of which the judge could not tell; they are in no mean."),
     ("llm_eval_failed", "Answers in that window that the judge did not judge."),
     ("llm_eval_alert_below", "Where the evaluation of the model says that a person is to be called."),
+    ("llm_eval_newest_timestamp_seconds", "When the newest answer in that window was given."),
     ("llm_eval_minimum", "Answers below which nothing is concluded."),
 )
 
@@ -72,6 +73,7 @@ def _values(one: TrackScores) -> Iterator[tuple[str, float]]:
     yield "llm_eval_scored", one.count
     yield "llm_eval_could_not_tell", one.couldNotTell
     yield "llm_eval_failed", one.failed
+    yield "llm_eval_newest_timestamp_seconds", one.newest
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[str]) -> list[str]:

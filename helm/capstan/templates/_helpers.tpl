@@ -82,6 +82,20 @@ redis://capstan-worker@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 {{- end -}}
 {{- end }}
 
+{{/* Where the scorer finds it: by a user of its own where the values name one. Empty: the URL is in a Secret. */}}
+{{- define "capstan.scorerRedisUrl" -}}
+{{- if and .Values.redis.enabled .Values.scorer.redisSecret -}}
+redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
+{{- else -}}
+{{ include "capstan.redisUrl" . }}
+{{- end -}}
+{{- end }}
+
+{{- /* The Secret with the API key by which the scorer asks judges. */ -}}
+{{- define "capstan.scorerKeySecret" -}}
+{{ .Values.scorer.keySecret | default (printf "%s-scorer-key" (include "capstan.fullname" .)) }}
+{{- end }}
+
 {{- define "capstan.gatewayConfig" -}}
 {{ include "capstan.fullname" . }}-gateway-config
 {{- end }}
@@ -194,6 +208,9 @@ priorityClassName: {{ . }}
 {{- end -}}
 {{- if and .redis.auth.existingSecret (not .redis.enabled) (not .redis.externalUrl) -}}
 {{- fail "redis.auth.existingSecret is set, but there is no Redis: set redis.enabled=true or redis.externalUrl" -}}
+{{- end -}}
+{{- if and .scorer.enabled (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
+{{- fail "scorer.enabled needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
 {{- end -}}
 {{- if and .gateway.oidc.issuers (not .gateway.oidc.audiences) -}}
 {{- fail "gateway.oidc.issuers needs gateway.oidc.audiences: a token that is for somebody else must not be taken" -}}

@@ -84,6 +84,11 @@ VARIANTS = {
     "redis from a secret": with_values(
         redis={"enabled": False, "externalUrlSecret": {"name": "managed"}, "caSecret": {"name": "authority"}}
     ),
+    "scorer": with_values(
+        scorer={"enabled": True, "judges": ["judge", "other-*"], "sealSecret": "seal", "redisSecret": "scorer-redis"},
+        networkPolicies={"enabled": True},
+        monitoring={"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
+    ),
     "small": with_values(gateway={"replicas": 1}, redis={"enabled": False}, crds={"enabled": False}),
 }
 
