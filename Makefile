@@ -19,7 +19,7 @@ export PYTHON VENV
 .DELETE_ON_ERROR:
 .PHONY: help run run-vllm test mutants check format e2e e2e-vllm e2e-scaling-cycles kind-up kind-down bench bench-operator bench-keys bench-guards bench-cache \
         bench-prefix bench-traces bench-spike bench-failover bench-profile faults soak \
-        crds compatibility train-guards eval-guards train-cache eval-cache lock vllm-venv clean
+        crds compatibility train-guards eval-guards train-cache eval-cache eval-statistics lock vllm-venv clean
 
 help: ## list what there is
 	@sed -n 's/^\([a-z][a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -132,6 +132,9 @@ train-cache: $(VENV)/.installed-dev ## how the semantic cache judges pairs of qu
 
 eval-cache: $(VENV)/.installed-dev ## hits and precision of the semantic cache on public pairs, into docs/cache.md (DATA=../shared/data)
 	@PYTHONPATH=scripts $(BIN)/python scripts/eval_cache.py $(or $(DATA),../shared/data) --write docs/cache.md $(ARGS)
+
+eval-statistics: $(VENV)/.installed-dev ## whether Pass, Fail and intervals keep what they promise, by simulation, into docs/evaluation.md (ARGS="--trials N")
+	@PYTHONPATH=scripts $(BIN)/python scripts/eval_statistics.py --write docs/evaluation.md $(ARGS)
 
 train-guards: ## make the weights of the classifier of attacks anew from ../shared/data (one core, half an hour; ARGS=--folds: what they do on families unseen, twice that more)
 	@scripts/train_guards.sh ../shared/data $(ARGS)

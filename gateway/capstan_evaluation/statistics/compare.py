@@ -29,11 +29,12 @@ from capstan_evaluation.statistics.pairing import Missing, PairedCase, Pairs, Re
 from capstan_evaluation.statistics.power import (
     detectable_binary,
     detectable_scores,
+    likely_discordance,
     likely_variance,
     needed_binary,
     needed_scores,
 )
-from capstan_evaluation.statistics.resampling import Cluster, Differences
+from capstan_evaluation.statistics.resampling import Case, Differences
 
 MARGIN: Final = 0.05
 MOST_MISSING: Final = 0.2
@@ -65,8 +66,7 @@ class _Finding:
     single: bool
     """Whether cases pass or do not, and each counts as much as any other: what the test of McNemar is for."""
     variance: float
-    """Of a case's difference around 0: what makes the error of the mean what it is. With clusters, repeats and weights
-    the cases are worth fewer, or more, than they are."""
+    """Of a case's difference around 0, to reckon with."""
 
 
 def compare_runs(
@@ -118,15 +118,15 @@ def _find(pairs: Pairs, alpha: float) -> _Finding:
     scored = [found for case in pairs.cases if (found := _score(case)) is not None]
     single, count = _are_single(pairs, scored), len(scored)
     if not scored:
-        return _Finding(pairs, scored, Interval(-1.0, 1.0), 0.0, 1.0, single, likely_variance(0, 0))
+        return _Finding(pairs, scored, Interval(-1.0, 1.0), 0.0, 1.0, single, likely_discordance(0, 0))
     if single:
         worse = sum(one.difference < 0 for one in scored)
         better = sum(one.difference > 0 for one in scored)
         interval, difference = tango(worse, better, count, alpha=alpha), (better - worse) / count
-        variance = likely_variance(worse + better, count)
+        variance = likely_discordance(worse + better, count)
         return _Finding(pairs, scored, interval, difference, mcnemar(worse, better), single, variance)
     pooled = Differences(_clusters(scored))
-    variance = likely_variance(count * min(count * pooled.error**2 + pooled.mean**2, count), count)
+    variance = likely_variance(pooled, count)
     return _Finding(pairs, scored, pooled.interval(alpha=alpha), pooled.mean, pooled.p_value(), single, variance)
 
 
@@ -146,14 +146,12 @@ def _are_single(pairs: Pairs, scored: Sequence[_Scored]) -> bool:
     )
 
 
-def _clusters(scored: Iterable[_Scored]) -> Iterable[Cluster]:
-    sums: dict[tuple[str, str], list[tuple[float, float]]] = {}
+def _clusters(scored: Iterable[_Scored]) -> Iterable[Sequence[Case]]:
+    clusters: dict[tuple[str, str], list[Case]] = {}
     for one in scored:
         key = (one.case.cluster, "") if one.case.cluster else ("", one.case.case)
-        sums.setdefault(key, []).append((one.case.weight * one.difference, one.case.weight))
-    for held in sums.values():
-        # NB: fsum, since any other sum of floats depends on their order.
-        yield Cluster(fsum(difference for difference, _ in held), fsum(weight for _, weight in held))
+        clusters.setdefault(key, []).append(Case(one.difference, one.case.weight))
+    return clusters.values()
 
 
 def _conclude(finding: _Finding, p_value: float, margin: float, alpha: float, strict: float, gates: bool) -> Comparison:

@@ -8,24 +8,36 @@ import numpy as np
 from scipy.stats import binom
 
 from capstan_evaluation.statistics.closed.intervals import ALPHA, two_sided
+from capstan_evaluation.statistics.resampling import Differences
 
 POWER: Final = 0.8
 MOST_CASES: Final = 10_000_000
-PRIOR_VARIANCE: Final = 0.2
+PRIOR: Final = 0.2
 """The discordance of a suite of which nothing is known: models of one family differ in one case of five."""
-PRIOR_CASES: Final = 2.0
-"""How many cases that is worth."""
 _TAILS: Final = 8.0
 _STEPS: Final = 16
 """Of a search by halves: to a hundred thousandth of what can be."""
 
 
-def likely_variance(squares: float, count: float) -> float:
-    """Give the variance of a case's difference, from its sum of squares in `count` cases, with a prior for few of them.
+def likely_discordance(differing: int, count: int) -> float:
+    """Give the share of pairs that differ to reckon with: one standard error above what was seen (Wilson).
 
-    For cases that pass or do not it is the discordance: how many of them differ, of all.
+    A number of cases that is asked for by what was seen is too small as often as it is too large, and loses more by the
+    one than it wins by the other.
     """
-    return (squares + PRIOR_VARIANCE * PRIOR_CASES) / (count + PRIOR_CASES)
+    if not count:
+        return PRIOR
+    seen = differing / count
+    return (seen + 1 / (2 * count) + sqrt(seen * (1 - seen) / count + 1 / (4 * count * count))) / (1 + 1 / count)
+
+
+def likely_variance(pooled: Differences, count: int) -> float:
+    """Give the variance of a case's difference around 0 to reckon with: one standard error above what was seen.
+
+    It is what makes the error of the mean what it is. With clusters, repeats and weights the cases are worth fewer, or
+    more, than they are.
+    """
+    return min(count * pooled.error**2 * (1 + pooled.spread) + pooled.mean**2, float(count))
 
 
 def normal_needed(drop: float, variance: float, *, alpha: float = ALPHA, power: float = POWER) -> int:

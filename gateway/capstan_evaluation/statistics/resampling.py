@@ -5,10 +5,9 @@ The interval is a bootstrap of whole clusters (cases of one source are drawn tog
 depend on the order of what they are given.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from math import inf, sqrt
-from typing import Final
+from collections.abc import Iterable, Sequence
+from math import fsum, inf, sqrt
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,23 +27,24 @@ _EQUAL: Final = 1e-9
 Numbers = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """Cases of one source: the sum of their weighted differences, and of their weights."""
+class Case(NamedTuple):
+    """How much better the candidate did than the baseline, from -1 to 1, and how much that counts."""
 
     difference: float
-    weight: float
+    weight: float = 1.0
 
 
 class Differences:
-    """Candidate minus baseline, by clusters. Raises ValueError when there are none."""
+    """Candidate minus baseline, of clusters of cases that share a source. Raises ValueError when there are none."""
 
-    def __init__(self, clusters: Iterable[Cluster]) -> None:
-        held = sorted((cluster.difference, cluster.weight) for cluster in clusters)
+    def __init__(self, clusters: Iterable[Sequence[Case]]) -> None:
+        # NB: sorted, and added up exactly: the order of what is given must not change a digit.
+        held = sorted(sorted(cluster) for cluster in clusters)
         if not held:
             raise ValueError("there is no cluster to compare")
-        self._sums: Numbers = np.array([difference for difference, _ in held])
-        self._weights: Numbers = np.array([weight for _, weight in held])
+        self._sums: Numbers = np.array([fsum(one.weight * one.difference for one in cluster) for cluster in held])
+        self._weights: Numbers = np.array([fsum(one.weight for one in cluster) for cluster in held])
+        self._cases: Numbers = np.array([case for cluster in held for case in cluster])
 
     @property
     def mean(self) -> float:
@@ -52,18 +52,34 @@ class Differences:
         return float(self._sums.sum() / self._weights.sum())
 
     @property
-    def worth(self) -> float:
-        """How many clusters of equal weight say as much (Kish)."""
-        return float(self._weights.sum() ** 2 / (self._weights**2).sum())
-
-    @property
     def error(self) -> float:
         """Standard error of the mean; infinite with one cluster."""
-        size = len(self._sums)
-        if size < 2:
-            return inf
-        residuals = self._sums - self.mean * self._weights
-        return sqrt(float((residuals**2).sum()) * size / (size - 1)) / float(self._weights.sum())
+        return _error(self._residuals, self._weights)
+
+    @property
+    def spread(self) -> float:
+        """How far the square of `error` may be off, as a share of it: its own standard error."""
+        squares = self._residuals**2
+        size, middle = len(squares), float(squares.mean())
+        # Of a normal distribution at least: few clusters do not know their own tails.
+        least = sqrt(2 / max(size - 1, 1))
+        return max(float(squares.std()) / middle / sqrt(size), least) if middle else least
+
+    @property
+    def worth(self) -> float:
+        """How many independent cases of equal weight say as much: not more than there are, nor fewer than clusters.
+
+        The number for weights is Kish's, divided by the design effect that is seen; when no case differs from another,
+        none is.
+        """
+        differences, weights = self._cases.T
+        alone = _error(weights * (differences - self.mean), weights)
+        effect = (self.error / alone) ** 2 if 0 < alone < inf else 1.0
+        return max(_kish(weights) / max(effect, 1.0), _kish(self._weights))
+
+    @property
+    def _residuals(self) -> Numbers:
+        return self._sums - self.mean * self._weights
 
     def p_value(self) -> float:
         """Give the p-value, for both directions, of the mean under changes of sign."""
@@ -85,7 +101,7 @@ class Differences:
 
         The percentiles of the bootstrap, further out for few clusters as Student's t is (Hesterberg, 2015, The American
         Statistician 69:371, "expanded percentile"), and widened by z^2 / (n + z^2), put together by squares: what is
-        rare may not have been among n clusters at all, and a bootstrap never draws what it has not seen.
+        rare may not have been among n cases at all, and a bootstrap never draws what it has not seen.
         """
         z, size = two_sided(alpha), len(self._sums)
         if size < 2:
@@ -106,6 +122,17 @@ class Differences:
             drawn = random.integers(0, size, size=(draws, size))
             means.append(self._sums[drawn].sum(axis=1) / self._weights[drawn].sum(axis=1))
         return np.concatenate(means)
+
+
+def _error(residuals: Numbers, weights: Numbers) -> float:
+    size = len(residuals)
+    if size < 2:
+        return inf
+    return sqrt(float((residuals**2).sum()) * size / (size - 1)) / float(weights.sum())
+
+
+def _kish(weights: Numbers) -> float:
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _pieces(size: int) -> Iterable[int]:

@@ -15,7 +15,7 @@ from capstan_evaluation.statistics.compare import compare
 from capstan_evaluation.statistics.holm import holm
 from capstan_evaluation.statistics.mcnemar import tango
 from capstan_evaluation.statistics.pairing import Missing, PairedCase, Pairs
-from capstan_evaluation.statistics.resampling import Cluster, Differences
+from capstan_evaluation.statistics.resampling import Case, Differences
 
 SHARES = st.integers(0, 400).flatmap(lambda count: st.tuples(st.integers(0, count), st.just(count)))
 PASSES = st.sampled_from([0.0, 1.0])
@@ -144,7 +144,7 @@ def test_the_interval_of_pairs_turns_round(worse: int, better: int, same: int) -
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0.1, 5)), min_size=1, max_size=30))
 def test_the_bootstrap_has_the_mean_and_knows_no_order(drawn: list[tuple[float, float]]) -> None:
     """The interval has the mean, lies within -1 and 1, and does not depend on the order of clusters."""
-    clusters = [Cluster(difference * weight, weight) for difference, weight in drawn]
+    clusters = [[Case(difference, weight)] * (1 + index % 3) for index, (difference, weight) in enumerate(drawn)]
     found, turned = Differences(clusters), Differences(clusters[::-1])
     low, high = found.interval()
     assert max(low, -1) - 1e-9 <= found.mean <= min(high, 1) + 1e-9

@@ -11,13 +11,14 @@ from capstan_evaluation.statistics.mcnemar import mcnemar, tango
 from capstan_evaluation.statistics.power import (
     detectable_binary,
     detectable_scores,
+    likely_discordance,
     likely_variance,
     mcnemar_power,
     needed_binary,
     needed_scores,
     normal_needed,
 )
-from capstan_evaluation.statistics.resampling import Cluster, Differences
+from capstan_evaluation.statistics.resampling import Case, Differences
 
 
 def test_holm_gives_the_textbook_numbers() -> None:
@@ -89,16 +90,24 @@ def test_what_can_be_seen_is_what_would_be_asked_for() -> None:
 
 
 def test_nothing_known_is_a_prior() -> None:
-    """Without cases one of five differs; with hundreds the prior changes nothing that matters."""
-    assert likely_variance(0, 0) == 0.2
-    assert likely_variance(40, 400) == pytest.approx(0.1, abs=0.001)
-    assert 0 < likely_variance(0, 20) < 0.02
+    """Without cases one of five differs."""
+    assert likely_discordance(0, 0) == 0.2
+
+
+def test_it_is_reckoned_with_more_than_was_seen() -> None:
+    """A run of 400 cases in which 40 differ reckons with one standard error more, as does one of scores."""
+    assert likely_discordance(40, 400) == pytest.approx(0.1 + sqrt(0.1 * 0.9 / 400), abs=0.002)
+    assert 0 < likely_discordance(0, 20) < 0.05
+    pairs = Differences([[Case(-1)]] * 20 + [[Case(1)]] * 20 + [[Case(0)]] * 360)
+    assert likely_variance(pairs, 400) == pytest.approx(likely_discordance(40, 400), abs=0.002)
+    one = Differences([[Case(-1)] * 10])
+    assert likely_variance(one, 10) == 10
 
 
 def test_changes_of_sign_are_mcnemar_for_pairs_that_pass_or_do_not() -> None:
     """For differences of -1 and 1 the permutation test is the exact one, whether all signs are tried or 10,000."""
-    few = Differences([Cluster(-1, 1)] * 9 + [Cluster(1, 1)] * 2 + [Cluster(0, 1)] * 30)
-    many = Differences([Cluster(-1, 1)] * 25 + [Cluster(1, 1)] * 11 + [Cluster(0, 1)] * 300)
+    few = Differences([[Case(-1)]] * 9 + [[Case(1)]] * 2 + [[Case(0)]] * 30)
+    many = Differences([[Case(-1)]] * 25 + [[Case(1)]] * 11 + [[Case(0)]] * 300)
     assert few.p_value() == pytest.approx(mcnemar(9, 2))
     assert many.p_value() == pytest.approx(mcnemar(25, 11), abs=0.005)
 
@@ -107,7 +116,7 @@ def test_the_bootstrap_is_near_students_t_where_that_is_right() -> None:
     """For 200 normal differences the interval is that of Student's t, but for what may not have been seen."""
     random = np.random.default_rng(5)
     values = np.clip(random.normal(0.05, 0.2, 200), -1, 1)
-    found = Differences([Cluster(float(value), 1) for value in values])
+    found = Differences([[Case(float(value))] for value in values])
     half = 1.972 * values.std(ddof=1) / sqrt(200)
     half = sqrt(half**2 + (1.96**2 / (200 + 1.96**2)) ** 2)
     assert found.mean == pytest.approx(values.mean())
@@ -117,7 +126,17 @@ def test_the_bootstrap_is_near_students_t_where_that_is_right() -> None:
 
 def test_one_cluster_says_nothing() -> None:
     """What is all of one source may be anything."""
-    found = Differences([Cluster(-5, 10)])
+    found = Differences([[Case(-0.5)] * 10])
     assert (found.interval(), found.p_value()) == ((-1.0, 1.0), 1.0)
     with pytest.raises(ValueError, match="no cluster"):
         Differences([])
+
+
+def test_cases_of_a_source_are_worth_what_they_say_apart() -> None:
+    """Cases that go with their source are worth as many as there are sources, others as many as they are."""
+    together = Differences([[Case((-1.0) ** source)] * 10 for source in range(40)])
+    apart = Differences([[Case((-1.0) ** index) for index in range(10)] for _ in range(40)])
+    assert together.worth == pytest.approx(40, rel=0.05)
+    assert apart.worth == pytest.approx(400)
+    assert Differences([[Case(0.0)] * 10] * 40).worth == pytest.approx(400)
+    assert Differences([[Case(0.0, 9.0)], [Case(0.0, 1.0)]]).worth == pytest.approx(100 / 82)

@@ -22,8 +22,8 @@ TUNED: Final = 1000
 well, and are little wider within a factor of ten."""
 _EDGE: Final = 1e-12
 _GOLDEN: Final = (sqrt(5) - 1) / 2
-_STEPS: Final = 42
-"""Of a search that narrows by the golden ratio, or by half: to less than a millionth of what can be."""
+_STEPS: Final = 30
+"""Of a search that narrows by the golden ratio, or by half: to a millionth of what can be."""
 
 
 def peak(alpha: float) -> float:
@@ -72,16 +72,31 @@ def proportion_difference(
     bet, limit = _bet(alpha, tuned), -log(alpha)
     if not baseline_count or not candidate_count:
         return Interval(-1.0, 1.0)
+    old, new = (baseline_successes, baseline_count), (candidate_successes, candidate_count)
 
     def open_to(difference: float) -> bool:
-        def both(share: float) -> float:
-            old = bet.against(share, baseline_successes, baseline_count)
-            return old + bet.against(share + difference, candidate_successes, candidate_count)
-
-        return _least(both, max(0.0, -difference), min(1.0, 1.0 - difference)) < limit
+        return bet.against_difference(difference, old, new) < limit
 
     seen = candidate_successes / candidate_count - baseline_successes / baseline_count
     return Interval(_last(seen, -1.0, open_to), _last(seen, 1.0, open_to))
+
+
+def rules_out(
+    difference: float,
+    baseline_successes: float,
+    baseline_count: float,
+    candidate_successes: float,
+    candidate_count: float,
+    *,
+    alpha: float = ALPHA,
+    tuned: float = TUNED,
+) -> bool:
+    """Whether `proportion_difference` has no such difference: the same at a fortieth of the work."""
+    check_share(baseline_successes, baseline_count)
+    check_share(candidate_successes, candidate_count)
+    old, new = (baseline_successes, baseline_count), (candidate_successes, candidate_count)
+    bet = _bet(alpha, tuned)
+    return abs(difference) > 1 or bet.against_difference(difference, old, new) >= -log(alpha)
 
 
 class _Bet:
@@ -98,6 +113,14 @@ class _Bet:
         mixture = lgamma(right + successes) - lgamma(right) + lgamma(wrong + failures) - lgamma(wrong)
         mixture += lgamma(self._weight) - lgamma(self._weight + count)
         return mixture - successes * log(share) - failures * log1p(-share)
+
+    def against_difference(self, difference: float, old: tuple[float, float], new: tuple[float, float]) -> float:
+        """Against every pair of shares that is so far apart: what the least of those bets has won."""
+
+        def both(share: float) -> float:
+            return self.against(share, *old) + self.against(share + difference, *new)
+
+        return _least(both, max(0.0, -difference), min(1.0, 1.0 - difference))
 
 
 def _bet(alpha: float, tuned: float) -> _Bet:

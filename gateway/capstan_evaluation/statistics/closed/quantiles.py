@@ -15,7 +15,7 @@ makes all that wait slow), `design_effect` says how many of them are worth one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from math import exp, inf, log, log1p
+from math import ceil, exp, inf, log, log1p
 from typing import Final
 
 from capstan_evaluation.statistics.closed.intervals import ALPHA, Interval, check_alpha
@@ -75,7 +75,8 @@ def quantile_ratio(
         return QuantileRatio(first, second, ratio, Interval(0.0, inf))
     limit = log(2 / alpha)
     below, above = _Bet(1 - at, old.count / design_effect), _Bet(1 - at, new.count / design_effect)
-    steps = old.steps()
+    first_step, last_step = min(old.ends[0], new.ends[0]), max(old.ends[1], new.ends[1])
+    steps = [first_step + STEP * index for index in range(ceil((last_step - first_step) / STEP) + 1)]
     # A value above the last bound may be anywhere above it: it counts for what takes evidence away.
     low = _last_step(
         [below.fewer(share) for share in old.above(steps, beyond=True)],
@@ -115,10 +116,11 @@ class _Spread:
                 return exp(self._edges[index] + part * (self._edges[index + 1] - self._edges[index]))
         return None
 
-    def steps(self) -> list[float]:
-        """Give the logarithms at which shares are looked at: from below the first bound to the last."""
-        first, last = self._edges[0], self._edges[-1]
-        return [first + STEP * index for index in range(int((last - first) / STEP) + 1)]
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Give the logarithms between which all values are that are not above the last bound."""
+        held = [index for index, count in enumerate(self._counts[:-1]) if count]
+        return (self._edges[held[0]], self._edges[held[-1] + 1]) if held else (self._edges[-1], self._edges[-1])
 
     def above(self, steps: Sequence[float], *, beyond: bool) -> list[float]:
         """Give the share above each step, and then above what is beyond all of them: what lies there counts or not."""
@@ -129,7 +131,8 @@ class _Spread:
                 index += 1
             part = (step - self._edges[index]) / (self._edges[index + 1] - self._edges[index])
             under = self._cumulated[index] + min(part, 1.0) * self._counts[index]
-            shares.append((self.count - under) / self.count)
+            above = self.count - under - (lost if step > self._edges[-1] else 0)
+            shares.append(above / self.count)
         return [*shares, (self._counts[-1] - lost) / self.count]
 
 
