@@ -67,12 +67,12 @@ while first < last and steps < 1000 do
   first, steps = first + 1, steps + 1
 end
 redis.call('HSET', KEYS[2], 'first', first)
-redis.call('EXPIRE', KEYS[1], ARGV[3])
-redis.call('EXPIRE', KEYS[2], ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[3] * 1000)
+redis.call('PEXPIRE', KEYS[2], ARGV[3] * 1000)
 
 for place = 3, #KEYS do
   local name = ARGV[7 + (place - 3) * 2] .. '|' .. ARGV[8 + (place - 3) * 2]
-  local known = redis.call('EXISTS', KEYS[place]) == 1
+  local known = redis.call('HLEN', KEYS[place]) > 0
   if old and known then
     redis.call('HINCRBY', KEYS[place], name .. '|sum', new.millis - old.millis)
     redis.call('HINCRBY', KEYS[place], name .. '|squares', new.millis * new.millis - old.millis * old.millis)
@@ -81,21 +81,22 @@ for place = 3, #KEYS do
     redis.call('HINCRBY', KEYS[place], name .. '|sum', new.millis)
     redis.call('HINCRBY', KEYS[place], name .. '|squares', new.millis * new.millis)
   end
-  redis.call('EXPIRE', KEYS[place], ARGV[5])
+  redis.call('PEXPIRE', KEYS[place], ARGV[5] * 1000)
 end
 return old and 1 or 0
 """
 
 NOTE: Final = """
 -- KEYS: which hash of the ring is written, then the ring. ARGV: seconds, most of one hash, then names with values.
-local at = tonumber(redis.call('GET', KEYS[1]) or '0')
+local at = tonumber(redis.call('HGET', KEYS[1], 'at') or '0')
 if redis.call('HLEN', KEYS[at + 2]) >= tonumber(ARGV[2]) then
   at = (at + 1) % (#KEYS - 1)
   redis.call('UNLINK', KEYS[at + 2])
 end
-redis.call('SET', KEYS[1], at, 'EX', ARGV[1])
+redis.call('HSET', KEYS[1], 'at', at)
+redis.call('PEXPIRE', KEYS[1], ARGV[1] * 1000)
 for place = 3, #ARGV, 2 do redis.call('HSET', KEYS[at + 2], ARGV[place], ARGV[place + 1]) end
-redis.call('EXPIRE', KEYS[at + 2], ARGV[1])
+redis.call('PEXPIRE', KEYS[at + 2], ARGV[1] * 1000)
 return at
 """
 

@@ -12,6 +12,8 @@ COMMANDS = {
     "render": "print the Kubernetes objects and the gateway config that manifests become",
     "cache": "purge what gateways keep of answers, and tell what they have",
     "eval": "ask a model the cases of a suite, and compare what it answers with a baseline",
+    "experiment": "compare the members of a weighted router, as its requests went",
+    "feedback": "print what clients said of answers",
     "guard": "try a GuardPolicy on labelled prompts",
     "keys": "make, replace, list and revoke API keys of the gateway's clients",
     "up": "serve a folder of manifests on this machine, without a cluster",

@@ -165,3 +165,25 @@ async def test_answers_are_known_to_all_and_bounded(stores: Stores) -> None:
     assert await given.find(Name("red", "0-0")) is None
     known = [await stores.redis.read_all(key) for key in ring()]
     assert 60 <= sum(map(len, known)) <= 80 + 4 * RING
+
+
+async def test_a_user_with_few_rights_is_enough(stores: Stores) -> None:
+    """The rights that the documentation gives the gateway's user suffice for all that is kept."""
+    client: Redis = stores.redis._client
+    rights = "~capstan:* +@hash +@sortedset +unlink +pexpire +time +eval +evalsha +script|load +ping +client|setname"
+    await client.execute_command("ACL", "SETUSER", "few", "on", ">pw", *rights.split(), "+select")
+    port = client.connection_pool.connection_kwargs["port"]
+    few = RedisStore(f"redis://few:pw@127.0.0.1:{port}/0", seconds=30.0, rng=Random(1))  # noqa: S311 - jitter
+    try:
+        store = RedisFeedback(few, most=2, seconds=SECONDS, now_ms=stores.clock)
+        for number in range(4):
+            await store.put(Name("red", str(number)), stores.said(str(number), 0, "", ARM))
+        await store.put(Name("red", "3"), stores.said("3", 1000, "", ARM))
+        assert len((await store.page(0, 10)).data) == 2
+        assert (await store.arms("n/r", "e"))["n/a"].of(Quantity.FEEDBACK).count == 4
+        given = SharedGiven(few, most=8, seconds=60)
+        for number in range(4):
+            await given.write([(Name("red", str(number)), Answered(number, "a", "a", "r"))])
+        assert await given.find(Name("red", "3")) is not None
+    finally:
+        await few.aclose()
