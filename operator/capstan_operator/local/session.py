@@ -215,6 +215,7 @@ class _Session:
                 launches=launches,
                 processes=self._engines.processes,
                 resting=self._engines.resting,
+                has_redis=bool(self._options.environment.get("CAPSTAN_GATEWAY_REDIS_URL")),
             )
         )
 

@@ -33,6 +33,8 @@ class Scene:
     launches: Mapping[Slot, Launch]
     processes: Collection[Process]
     resting: Collection[tuple[Slot, Launch]]
+    has_redis: bool = True
+    """Whether the gateway has a place for what it stores."""
 
 
 class Teller:
@@ -105,6 +107,8 @@ def problems_of(scene: Scene) -> Iterator[tuple[str, str]]:
         key, endpoint = owner_of_credential(file)
         what = f" for its endpoint '{endpoint}'" if endpoint else ""
         yield key.name, f"has no API key{what}: set {variable} and start again"
+    if not scene.has_redis and any(entry.evaluation is not None for entry in scene.config.models):
+        yield "evaluation", "has no effect: no answer is sampled without a Redis; name one by --redis-url"
 
 
 def is_settled(scene: Scene) -> bool:

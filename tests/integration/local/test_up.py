@@ -14,12 +14,17 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 
 from capstan_contract.config import RouterBackend, RouterMember, StaticBackend
+from capstan_contract.evaluation import SCORES_PATH, read_scores
 from capstan_contract.queue.names import queue_prefix
+from capstan_contract.queue.wire import Packing
 from capstan_contract.reading import join_config
+from capstan_contract.samples import read_sample, samples_key
+from capstan_gateway.pipeline.sampling.chance import Share
 from support.kv_events import listening
 from support.needs import ROOT, need_binary
 from support.ports import free_port
@@ -584,3 +589,49 @@ def test_requests_wait_in_the_redis_that_is_named(tmp_path: Path) -> None:
         children = [command for pid, command in processes_of(up.state) if pid != up.process.pid]
         assert len(children) == 2
         assert not any("hunter2" in command for command in children)
+
+
+@pytest.mark.redis
+def test_answers_of_the_example_are_sampled_and_judged(tmp_path: Path) -> None:
+    """examples/evaluation/production.yaml as it stands: one in twenty answers is stored without what its policy
+    redacts, a scorer beside it asks the judge, and says how the model stands."""
+    manifests = tmp_path / "evaluated"
+    manifests.mkdir()
+    shutil.copy(ROOT / "examples" / "evaluation" / "production.yaml", manifests)
+    sampled = next(f"request-{n}" for n in range(1000) if Share(0.05).takes(f"request-{n}".encode(), 0.0))
+    model_id = "default/evaluated"
+    port = free_port()
+    with (
+        redis_server(tmp_path) as server,
+        running(tmp_path, "--redis-url", server.url, "--engine", "Simulator", manifests=manifests) as up,
+        server.client() as redis,
+    ):
+        up.wait_for("Ctrl-C stops everything", seconds=120.0)
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=60) as client:
+            client.chat.completions.create(
+                model="evaluated", messages=[{"role": "user", "content": "Mail ada@example.org"}], max_tokens=5,
+                extra_headers={"x-request-id": sampled},
+            )  # fmt: skip
+        wait_until(lambda: redis.xlen(samples_key(model_id)) == 1, what="a sample")
+        ((_, fields),) = redis.xrange(samples_key(model_id))
+        sample = read_sample(model_id, fields[b"s"], Packing())
+        assert (sample.id, sample.prompt[-1].text) == (sampled, "Mail [EMAIL_1]")
+        command = [
+            sys.executable, "-m", "capstan_worker", "score", "--redis-url", server.url, "--gateway-url", up.url,
+            "--gateway-key", up.key, "--worker-port", str(port),
+        ]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as scorer:
+            try:
+
+                def judged() -> bool:
+                    try:
+                        page = httpx2.get(f"http://127.0.0.1:{port}{SCORES_PATH}", timeout=10)
+                    except httpx2.HTTPError:
+                        return False
+                    scores = read_scores(page.content).models.get(model_id, ()) if page.status_code == 200 else ()
+                    return {one.criterion for one in scores} == {"helpful", "polite"}
+
+                wait_until(judged, what="judgements")
+                assert redis.xlen(samples_key(model_id)) == 0
+            finally:
+                scorer.terminate()

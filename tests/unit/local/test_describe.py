@@ -22,7 +22,7 @@ from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.local.describe import Access, Row, changes, curl_lines, table
 from capstan_operator.local.launch import Launch
 from capstan_operator.local.plan import Process, Slot, State
-from capstan_operator.local.tell import Scene, is_settled, presentation, problems_of
+from capstan_operator.local.tell import Scene, Teller, is_settled, presentation, problems_of
 from capstan_operator.resources.resource import ObjectKey
 
 CHAT = ModelEntry(
@@ -185,3 +185,21 @@ def test_settled_means_ready_or_failed() -> None:
     assert not is_settled(_scene(launches={slot: LAUNCH}, processes=(starting,)))
     assert is_settled(_scene(launches={slot: LAUNCH}, processes=(ready,)))
     assert is_settled(_scene(launches={slot: LAUNCH}, resting={(slot, LAUNCH)}))
+
+
+def test_evaluation_without_a_redis_is_told_once() -> None:
+    """Answers are sampled nowhere then; with a Redis, or where nothing is evaluated, there is nothing to say."""
+    evaluation = {
+        "sampleRate": "0.1", "criteria": [{"name": "polite", "text": "It is."}], "judge": {"name": "judge"},
+    }  # fmt: skip
+    config = compile_gateway([_model("m", model={"source": "hf://a/b"}, evaluation=evaluation)]).config
+    told: list[str] = []
+    teller = Teller(
+        "http://here", Path("manifests"), Path("state"), access=Access(everybody=True),
+        say=lambda _, text: told.append(text), show=lambda _: None,
+    )  # fmt: skip
+    for _ in range(2):
+        teller.look(_scene(config=config, has_redis=False))
+    teller.look(_scene(config=config, has_redis=True))
+    teller.look(_scene(has_redis=False))
+    assert told == ["has no effect: no answer is sampled without a Redis; name one by --redis-url"]
