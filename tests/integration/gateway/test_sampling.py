@@ -257,15 +257,17 @@ async def test_what_was_refused_is_no_sample(tmp_path: Path, upstream: FakeUpstr
         await outcome(gateway, "withheld", 1)
 
 
+@pytest.mark.parametrize("stream", [False, True])
 async def test_a_hit_of_a_cache_is_a_sample_that_says_so(
-    tmp_path: Path, upstream: FakeUpstream, server: RedisServer
+    tmp_path: Path, upstream: FakeUpstream, server: RedisServer, stream: bool
 ) -> None:
     """It is an answer that a user got."""
     cache = PolicyEntry(id="CachePolicy/t/c", kind=CACHE_KIND, body={"memory": {}})
     async with sampling(tmp_path, upstream, server, policies=[cache]) as (gateway, client):
         for _ in range(2):
-            await ask(client, chat("Hi", temperature=0))
+            await ask(client, chat("Hi", temperature=0, stream=stream))
         await outcome(gateway, "stored", 2)
+        assert {sample.answer for sample in stored_samples(server)} == {"You said: Hi"}
         assert [sample.cached for sample in stored_samples(server)] == [False, True]
 
 

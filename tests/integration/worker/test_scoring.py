@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from capstan_contract.evaluation import Criterion, read_scores
+from capstan_contract.queue.calls import Call
 from capstan_contract.queue.wire import Packing
 from capstan_contract.samples import (
     DEAD,
@@ -29,6 +31,7 @@ from capstan_evaluation.online.scorer import Scorer, ScorerSettings, StoreAway
 from capstan_evaluation.records import Score, ScoreState
 from capstan_worker.queue.link import RedisLink
 from capstan_worker.scoring.process import LinkedStore
+from support.needs import ROOT
 from support.redis_server import RedisServer, redis_server
 from support.samples import CRITERIA, MODEL_ID, evaluation
 from support.wait import eventually
@@ -277,3 +280,21 @@ async def test_redis_may_be_away(server: RedisServer, store: LinkedStore) -> Non
         await put(store, "1", wanted=wanted)
         await until(lambda: counted(one) == 1, "a score")
     assert json.loads(one.report().model_dump_json())["version"] == 1
+
+
+async def test_a_user_of_redis_with_the_documented_rights_is_enough(server: RedisServer, store: LinkedStore) -> None:
+    """Those that docs/worker.md names, and the chart gives; it reads nothing else."""
+    text = (ROOT / "docs" / "worker.md").read_text()
+    (rights,) = re.findall(r"ACL SETUSER capstan-scorer on (.+)", text)
+    server.client().execute_command(
+        "ACL", "SETUSER", "capstan-scorer", "on", *rights.replace(">PASSWORD", ">pw").split()
+    )
+    link = RedisLink(server.url.replace("redis://", "redis://capstan-scorer:pw@"), seconds=10.0)
+    try:
+        await put(store, "1", wanted=plan())
+        async with running(scorer(LinkedStore(link), ScriptedJudge())) as one:
+            await until(lambda: counted(one) == 1, "a score")
+        with pytest.raises(StoreAway):
+            await LinkedStore(link).run(Call("return redis.call('GET', KEYS[1])", ("capstan:responses:{x}:y",), ()))
+    finally:
+        await link.aclose()
