@@ -298,3 +298,19 @@ async def test_a_user_of_redis_with_the_documented_rights_is_enough(server: Redi
             await LinkedStore(link).run(Call("return redis.call('GET', KEYS[1])", ("capstan:responses:{x}:y",), ()))
     finally:
         await link.aclose()
+
+
+async def test_a_sample_that_two_have_judged_counts_once(store: LinkedStore) -> None:
+    """A scorer that was taken for dead, and comes back when another one has scored what it had."""
+    wanted, slow, quick = plan(), ScriptedJudge(), ScriptedJudge()
+    await put(store, "1", wanted=wanted)
+    slow.held = asyncio.Event()
+    one = scorer(store, slow)
+    await one.step()
+    await until(lambda: len(slow.asked) == 1, "a sample in hand")
+    async with running(scorer(store, quick, name="two", idle_seconds=0.01)) as two:
+        await until(lambda: counted(two) == 1, "the other one's score")
+        slow.held.set()
+        await until(lambda: not one._working, "the end of the first one's work")
+        await one.step()
+        assert (counted(one), one.counts.judged) == (1, {})
