@@ -7,8 +7,8 @@
     capstan:{evaluation}:1:scores:MODEL           a stream of scores, which hold no text
     capstan:{evaluation}:1:dead                   by the id of a model: samples that were given up
 
-All keys have one hash tag, so that a Redis Cluster keeps them together. Every key that is of one model expires, so that
-nothing is left of a model that is evaluated no more. Times are those of Redis.
+All keys have one hash tag, so that a Redis Cluster keeps them together. Every key expires but the last one, from
+which the scorer takes who is evaluated no more. Times are those of Redis.
 """
 
 import json
@@ -44,6 +44,7 @@ PUT: Final = (
 -- KEYS: samples, plans, counts of the hour (without the hour). ARGV: model, plan, sample (empty: say only the plan),
 -- most entries, retention in ms, samples an hour (0: any number). Gives 1, or 0 when the hour has had its number.
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%d ', clock[1]) .. ARGV[2])
+redis.call('EXPIRE', KEYS[2], 7200)
 redis.call('XTRIM', KEYS[1], 'MINID', '=', string.format('%d', math.max(0, now - tonumber(ARGV[5]))))
 if ARGV[3] == '' then return 1 end
 local most = tonumber(ARGV[6])

@@ -22,7 +22,7 @@ from capstan_contract.config import (
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import Action, GuardBody, KeywordsGuard, PiiGuard, Source, guard_entry
 from capstan_contract.limits import Mode
-from capstan_contract.samples import PREFIX, samples_key
+from capstan_contract.samples import PLANS, PREFIX, samples_key
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion, stream_frames
 from support.gateway import RunningGateway, entry, running_gateway
 from support.redis_server import RedisServer, redis_server
@@ -336,6 +336,7 @@ async def test_bounds_hold(tmp_path: Path, upstream: FakeUpstream, server: Redis
         redis: Any = server.client()
         assert 10 <= redis.xlen(samples_key(MODEL_ID)) < 200
         assert 0 < redis.pttl(samples_key(MODEL_ID)) <= 600_000
+        assert 3600 < redis.ttl(PLANS) <= 7200
         plan = stored_plan(server)
         assert plan is not None
         assert (plan.judge, plan.model, plan.evaluation) == ("judge", "m", kept)
