@@ -1,6 +1,5 @@
 """What it costs a request that a revision of its model is tried: CPU time, as `gateway_profile.py` takes it.
 
-
     python bench/canaries.py [--rounds 25]
 
 One gateway, with a model of which nothing is tried, and the same with a canary, at three weights; both revisions are

@@ -108,7 +108,7 @@ class Policies:
         deps = self._deps
         alone: AnswerFunction = partial(call_model, deps, model)
         if split is not None:
-            alone = counted(deps, model, split.tried, split.spec.canary.stickyBy, alone)
+            alone = counted(deps, model, split.tried, alone)
         if self._comparison is not None:
             alone = partial(self._comparison.answer, model, alone)
         if deps.images is not None and not model.external:

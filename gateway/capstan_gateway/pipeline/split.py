@@ -44,7 +44,7 @@ class Split:
         self._deps: Final = deps
         self._canary: Final = None if model is None else model.canary
         self._places: Final = places_of(spec.canary.weight)
-        self._counted: Final = None if self._canary is None else Counted(deps, self._canary, of, spec.canary.stickyBy)
+        self._counted: Final = None if self._canary is None else Counted(deps, self._canary, of)
 
     def around(self, model: ServedModel) -> "Split":
         """Give what acts around this name."""

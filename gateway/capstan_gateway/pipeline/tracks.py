@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Final
 
-from capstan_contract.config import Canary, ModelEntry, StickyBy
+from capstan_contract.config import Canary, ModelEntry
 from capstan_contract.names import CANARY, STABLE
-from capstan_contract.tracks import BUCKETS, Quantity, Track, TracksReport
+from capstan_contract.tracks import Quantity, Track, TracksReport
 from capstan_gateway.arms.tally import Tally
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.errors import GatewayError, UpstreamRejected
+from capstan_gateway.pipeline.arms import BOOT, bucket_of
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.layers import AnswerFunction
 from capstan_gateway.pipeline.reply import Reply, StreamReply
-from capstan_gateway.pipeline.route import sticky_of
 from capstan_gateway.pipeline.source_around import SourceAround
 from capstan_gateway.routing.port import DispatchedResponse
 from capstan_gateway.routing.unroutable import RoutingError
@@ -31,14 +31,12 @@ from capstan_gateway.upstream.errors import UpstreamError
 
 FAILURES: Final = (RoutingError, UpstreamError, GatewayError)
 MICROS: Final = 1_000_000
-_AT: Final = "tracks"
-"""Where users have the names from which their buckets follow."""
 
 
 class Try:
     """One revision that is tried on one model, and what was counted since."""
 
-    __slots__ = ("_next", "canary", "epoch", "model_id", "revisions", "stable", "turns")
+    __slots__ = ("canary", "epoch", "model_id", "revisions", "stable", "turns")
 
     def __init__(self, model_id: str, epoch: str, *, start: int) -> None:
         self.model_id: Final = model_id
@@ -47,12 +45,6 @@ class Try:
         self.revisions: dict[str, str] = {}
         self.stable: Final = Tally()
         self.canary: Final = Tally()
-        self._next = start % BUCKETS
-
-    def next_bucket(self) -> int:
-        """Give the bucket of a request of nobody in particular."""
-        self._next = (self._next + 1) % BUCKETS
-        return self._next
 
     def tracks(self) -> Iterator[Track]:
         """Say what was counted so far."""
@@ -67,7 +59,6 @@ class Tries:
     touches them."""
 
     def __init__(self) -> None:
-        self._boot: Final = secrets.token_hex(8)
         self._tries: dict[tuple[str, str], Try] = {}
 
     def of(self, model_id: str, canary: Canary, revision: str) -> Try:
@@ -87,20 +78,18 @@ class Tries:
     def report(self) -> TracksReport:
         """Say what was counted of each."""
         models = {one.model_id: tuple(one.tracks()) for _, one in sorted(self._tries.items())}
-        return TracksReport(boot=self._boot, models=models)
+        return TracksReport(boot=BOOT, models=models)
 
 
 class Counted:
     """Counts the calls of one track of one name of a model."""
 
-    __slots__ = ("_answered", "_deps", "_failed", "_model", "_sticky_by", "_tally", "_try")
+    __slots__ = ("_answered", "_deps", "_failed", "_model", "_tally")
 
-    def __init__(self, deps: Deps, model: ServedModel, of: Try, sticky_by: StickyBy) -> None:
+    def __init__(self, deps: Deps, model: ServedModel, of: Try) -> None:
         self._deps = deps
         self._model = model
-        self._try = of
         self._tally = of.canary if model.track == CANARY else of.stable
-        self._sticky_by = sticky_by
         requests = deps.metrics.track_requests
         self._answered = requests.at(model.name, model.track, "answered")
         self._failed = requests.at(model.name, model.track, "failed")
@@ -156,11 +145,7 @@ class Counted:
             self._tally.add(Quantity.COST, bucket, sum(prices))
 
     def _bucket(self, ask: Ask) -> int:
-        key = sticky_of(ask, self._sticky_by)
-        if key is None:
-            return self._try.next_bucket()
-        # NB: by the installation's key, or whoever reads the counts could look for a user in them.
-        return int(self._deps.pseudonyms.of(key.hex(), at=_AT)[-8:], 16) % BUCKETS
+        return bucket_of(ask, self._deps.pseudonyms)
 
 
 class _Call:
@@ -250,6 +235,6 @@ def is_fault(error: Exception) -> bool:
     return True
 
 
-def counted(deps: Deps, model: ServedModel, of: Try, sticky_by: StickyBy, answer: AnswerFunction) -> AnswerFunction:
+def counted(deps: Deps, model: ServedModel, of: Try, answer: AnswerFunction) -> AnswerFunction:
     """Give an answer function whose calls are counted."""
-    return partial(Counted(deps, model, of, sticky_by).answer, answer)
+    return partial(Counted(deps, model, of).answer, answer)
