@@ -5,15 +5,22 @@ A prompt "What is 3 + 4?" is answered by its sum, unless the case is one that th
 to what it is asked. Each prompt with "harm" in it is refused.
 """
 
+import asyncio
 import json
+import os
 import re
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
+from support.needs import ROOT
+
+PATHS = os.pathsep.join(str(ROOT / name) for name in ("gateway", "operator", "worker"))
 SUM = re.compile(r"What is (\d+) \+ (\d+)\?")
 
 
@@ -28,6 +35,8 @@ class EvalEngine:
         self.bodies: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         """What stood in the header `authorization`."""
+        self.waits = 0.0
+        """Seconds before each answer."""
         self.fails = 0
         """So many asks are answered with 500."""
         self.refuses: Callable[[str], bool] = lambda text: "harm" in text
@@ -43,6 +52,8 @@ class EvalEngine:
         self.bodies.append(body)
         self.keys.add(request.headers.get("authorization"))
         self.on_ask(len(self.bodies))
+        if self.waits:
+            await asyncio.sleep(self.waits)
         if self.fails > 0:
             self.fails -= 1
             return web.json_response({"error": {"message": "secret", "code": "engine_failed"}}, status=500)
@@ -75,7 +86,7 @@ async def eval_engine(**options: Any) -> AsyncIterator[EvalEngine]:
     engine = EvalEngine(**options)
     app = web.Application()
     app.router.add_post("/v1/chat/completions", engine.chat)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -84,3 +95,20 @@ async def eval_engine(**options: Any) -> AsyncIterator[EvalEngine]:
         yield engine
     finally:
         await runner.cleanup()
+
+
+async def start(*arguments: str, folder: Path, **environment: str) -> asyncio.subprocess.Process:
+    """Start `capstan eval`."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "capstan_operator.cli.main", "eval", *arguments,
+        cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": PATHS, "COLUMNS": "100", **environment},
+    )  # fmt: skip
+
+
+async def run(*arguments: str, folder: Path, **environment: str) -> tuple[int, str, str]:
+    """Run `capstan eval` to its end: exit code, output, complaints."""
+    process = await start(*arguments, folder=folder, **environment)
+    async with asyncio.timeout(120):
+        out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()

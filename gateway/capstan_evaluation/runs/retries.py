@@ -8,6 +8,8 @@ MOST_TRIES: Final = 5
 LONGEST_WAIT_SECONDS: Final = 60.0
 FIRST_WAIT_SECONDS: Final = 0.5
 LATER: Final = (429, 503)
+UNREACHED: Final = frozenset({"connection_failed", "connection_lost", "timeout", "tls_failed"})
+"""Codes of who was not there, rather than there and failing."""
 _SERVER: Final = 500
 _SLOW: Final = 408
 

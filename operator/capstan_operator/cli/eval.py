@@ -10,6 +10,7 @@ from capstan_operator.cli.main import Command
 SUBCOMMANDS: Final = {
     "baseline": "name a run that others are compared with, and list those that have a name",
     "compare": "say whether one run is as good as another",
+    "gate": "run the suites of a rollout against its candidate, as its Job does",
     "judge-check": "compare a judge with what people said of pairs of answers",
     "run": "ask a model the cases of a suite, score the answers, and compare them with a baseline's",
     "promote": "make cases of a suite of answers that clients found bad",

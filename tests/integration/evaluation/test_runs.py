@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import os
 import re
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as Tree
@@ -14,12 +12,10 @@ import pytest
 import yaml
 
 from capstan_evaluation.runs.files import load_run, read_log
-from support.eval_engine import EvalEngine, eval_engine
-from support.needs import ROOT
+from support.eval_engine import EvalEngine, eval_engine, run, start
 from support.wait import eventually
 
 CASES = 60
-PATHS = os.pathsep.join(str(ROOT / name) for name in ("gateway", "operator", "worker"))
 
 
 def write_suite(path: Path, *, cases: int = CASES, judged: bool = False, **more: Any) -> Path:
@@ -33,23 +29,6 @@ def write_suite(path: Path, *, cases: int = CASES, judged: bool = False, **more:
     ]
     path.write_text(yaml.safe_dump({"name": "sums", **more, "cases": asked}))
     return path
-
-
-async def start(*arguments: str, folder: Path, **environment: str) -> asyncio.subprocess.Process:
-    """Start `capstan eval`."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "capstan_operator.cli.main", "eval", *arguments,
-        cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": PATHS, "COLUMNS": "100", **environment},
-    )  # fmt: skip
-
-
-async def run(*arguments: str, folder: Path, **environment: str) -> tuple[int, str, str]:
-    """Run `capstan eval` to its end: exit code, output, complaints."""
-    process = await start(*arguments, folder=folder, **environment)
-    async with asyncio.timeout(120):
-        out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
 
 
 def without_times(text: str) -> str:
