@@ -1,7 +1,7 @@
 """Models over HTTP: the OpenAI API of any gateway or engine, asked by few connections and within a bound on spend.
 
 Answers are streamed, so that the time of the first token is known, and their usage is asked for. Nothing that a server
-or a network does raises: it becomes a code in the answer (`docs/evaluation.md` has them). Of a connection that broke
+or a network does raises: it becomes a code in the answer (docs/evaluation-runs.md has them). Of a connection that broke
 after the request was sent nobody knows what was done for it; a bound on spend counts it in full.
 """
 
