@@ -60,7 +60,8 @@ def load_functions(suite: Suite) -> dict[str, Scoring]:
 
 def find_faults(suite: Suite) -> list[Fault]:
     """Give what can only be told with what scores: schemas that are none, numbers that are none, missing functions."""
-    return [fault for case in suite.cases for fault in _faults_of(case)]
+    known: dict[str, str | None] = {}
+    return [fault for case in suite.cases for fault in _faults_of(case, known)]
 
 
 def needs_judge(suite: Suite) -> bool:
@@ -73,23 +74,34 @@ def needs_embedder(suite: Suite) -> bool:
     return any(isinstance(check, checks.Similarity) for case in suite.cases for check in case.checks)
 
 
-def _faults_of(case: Case) -> Iterable[Fault]:
+def _faults_of(case: Case, known: dict[str, str | None]) -> Iterable[Fault]:
     for place, check in enumerate(case.checks):
-        fault = _fault_of(case, check)
+        fault = _number_fault(case, check) if isinstance(check, checks.Numeric) else _shared_fault(check, known)
         if fault is not None:
             yield Fault(fault, case=case.id, field=f"checks[{place}] ({name_of(check)})")
 
 
-def _fault_of(case: Case, check: Check) -> str | None:
+def _number_fault(case: Case, check: checks.Numeric) -> str | None:
+    right = check.value if check.value is not None else case.turns[(check.turn or 0) - 1].expected
+    return None if number_in(right or "") else "needs a number in `expected`, or `value`"
+
+
+def _shared_fault(check: Check, known: dict[str, str | None]) -> str | None:
+    """Say what is wrong with a check whatever the case: what many cases share is looked at once."""
+    if not isinstance(check, checks.JsonSchema | checks.Function):
+        return None
+    key = check.model_dump_json()
+    if key not in known:
+        known[key] = _fault_of(check)
+    return known[key]
+
+
+def _fault_of(check: checks.JsonSchema | checks.Function) -> str | None:
     if isinstance(check, checks.JsonSchema):
         fault = schema_fault(check.jsonSchema)
         return None if fault is None else f"`jsonSchema` {fault}"
-    if isinstance(check, checks.Numeric):
-        right = check.value if check.value is not None else case.turns[(check.turn or 0) - 1].expected
-        return None if number_in(right or "") else "needs a number in `expected`, or `value`"
-    if isinstance(check, checks.Function):
-        try:
-            load_function(check.function)
-        except NoSuchFunction as error:
-            return f"`function` is not there: {error}"
+    try:
+        load_function(check.function)
+    except NoSuchFunction as error:
+        return f"`function` is not there: {error}"
     return None

@@ -1,9 +1,12 @@
 """Whether an answer is JSON of a schema. Pure; only this file knows jsonschema.
 
-Answers are hostile: expressions of schemas are those of RE2, equal items are found by hash, references lead to the
-schema itself and nowhere else, and there is a bound on how much is looked at. A value that goes beyond it does not fit.
+Answers are hostile: expressions of schemas are those of RE2 (jsonschema applies some of its own where both
+`patternProperties` and `unevaluatedProperties` are there, so that is not allowed), equal items are found by hash,
+references lead to the schema itself and nowhere else, and there is a bound on how much is looked at. A value that goes
+beyond it does not fit.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -74,6 +77,8 @@ def schema_fault(schema: Mapping[str, Any]) -> str | None:
     try:
         kind.check_schema(schema)
         _check_patterns(schema)
+        if _has(schema, "patternProperties") and _has(schema, "unevaluatedProperties"):
+            return "must not have both `patternProperties` and `unevaluatedProperties`"
         _Validator(schema).fault(None)
     except exceptions.SchemaError as error:
         where = ".".join(map(str, error.absolute_path))
@@ -150,7 +155,7 @@ def _additional_properties(validator: Any, inner: Any, instance: Any, schema: An
 def _unique(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
     if not unique or not isinstance(instance, list):
         return
-    seen = {orjson.dumps(_as_compared(item), option=orjson.OPT_SORT_KEYS) for item in instance}
+    seen = {json.dumps(_as_compared(item), sort_keys=True) for item in instance}
     if len(seen) < len(instance):
         yield exceptions.ValidationError("has an item twice")
 
@@ -162,6 +167,13 @@ def _as_compared(value: Any) -> Any:
     if isinstance(value, list):
         return [_as_compared(item) for item in value]
     return {key: _as_compared(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _has(schema: Any, keyword: str) -> bool:
+    """Whether a schema, or a part of it, has a keyword."""
+    if isinstance(schema, list):
+        return any(_has(item, keyword) for item in schema)
+    return isinstance(schema, dict) and (keyword in schema or any(_has(item, keyword) for item in schema.values()))
 
 
 def _check_patterns(schema: Any) -> None:

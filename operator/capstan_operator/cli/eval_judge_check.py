@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
 import sys
@@ -67,11 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         files = [(path.name, _pairs(path, arguments.limit)) for path in arguments.files]
         if arguments.judge is None:
-            print(as_trivial([(name, len(pairs), trivial(pairs)) for name, pairs in files]))
+            print(_trivial(files, as_json=arguments.json))
             return 0
         rubric, minimum = _rubric(arguments)
         server = _server(arguments)
         check = asyncio.run(_check(arguments, files, server, rubric, minimum))
+        print(check.model_dump_json(indent=2) if arguments.json else as_text(check))
         if arguments.output is not None:
             arguments.output.write_text(f"{check.model_dump_json(indent=2)}\n")
     except NotAnswered as error:
@@ -80,8 +82,16 @@ def run(arguments: argparse.Namespace) -> int:
     except (EvaluationError, BadUrl, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(check.model_dump_json(indent=2) if arguments.json else as_text(check))
     return 0 if check.mayGate else 1
+
+
+def _trivial(files: Sequence[tuple[str, list[Pair]]], *, as_json: bool) -> str:
+    """Tell how the judge that prefers the longer answer does."""
+    told = [(name, len(pairs), trivial(pairs)) for name, pairs in files]
+    if not as_json:
+        return as_trivial(told)
+    rows = [{"file": name, "pairs": count, "longerWins": one.model_dump(mode="json")} for name, count, one in told]
+    return json.dumps({"files": rows}, indent=2)
 
 
 def _pairs(path: Path, limit: int | None) -> list[Pair]:
@@ -113,7 +123,7 @@ def _server(arguments: argparse.Namespace) -> Server:
     if arguments.url is None:
         raise Misused("--judge needs --url: where it is asked")
     file: Path | None = arguments.key_file
-    key = (os.environ.get(KEY, "") if file is None else file.read_text()).strip()
+    key = (os.environ.get(KEY, "") if file is None else file.read_text(errors="replace")).strip()
     if not key.isprintable() or not key.isascii():
         raise Misused(f"no API key in {file or KEY}")
     return Server(read_url(arguments.url), key)

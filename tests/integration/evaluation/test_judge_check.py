@@ -77,12 +77,12 @@ def check(capsys: pytest.CaptureFixture[str], paths: list[Path], says: Says, *wo
 
 
 def test_longer_wins(capsys: pytest.CaptureFixture[str]) -> None:
-    """Beside every file stands how the judge that prefers the longer answer does, as it was published."""
-    paths = files()
-    code, found = check(capsys, paths, first)
-    assert code == 1
-    assert {one["file"]: round(one["longerWins"]["agreement"]["share"], 3) for one in found["files"]} == REFERENCE
-    assert main(["eval", "judge-check", *map(str, paths)]) == 0
+    """How the judge that prefers the longer answer does is told of every file, as it was published."""
+    words = ["eval", "judge-check", *map(str, files())]
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["files"]
+    assert {one["file"]: round(one["longerWins"]["agreement"]["share"], 3) for one in told} == REFERENCE
+    assert main(words) == 0
     assert "mtbench_human_processed.json    200  69.5% (62.8% to 75.5%)" in capsys.readouterr().out
 
 
@@ -97,6 +97,8 @@ def test_judge_that_agrees(capsys: pytest.CaptureFixture[str], tmp_path: Path) -
     assert not found["all"]["position"]["bias"]["found"]
     assert not found["all"]["length"]["bias"]["found"]
     assert found["all"]["couldNotTell"]["hits"] == 0
+    beside = {one["file"]: round(one["longerWins"]["agreement"]["share"], 3) for one in found["files"]}
+    assert beside == {path.name: REFERENCE[path.name] for path in paths}
     assert json.loads((tmp_path / "check.json").read_text()) == found
 
 

@@ -48,6 +48,7 @@ def shown(document: Mapping[str, Any]) -> list[str]:
         ("yes", None),
         ("", None),
         ("{" * 100_000, None),
+        (verdict("yes") + " {" * 50 + verdict("no"), None),
         ('{"a":' * 50_000, None),
         ('{"verdict": "yes"' + " " * 200_000 + "}", None),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from capstan_evaluation.records import Answer, Score, ScoreState
-from capstan_evaluation.scorers import functions
+from capstan_evaluation.scorers import build, functions
 from capstan_evaluation.scorers.build import build_scorer, find_faults, load_functions
 from capstan_evaluation.scorers.functions import Function, Given, NoSuchFunction, load_function
 from capstan_evaluation.scorers.numbers import number_in
@@ -19,6 +19,17 @@ from capstan_evaluation.scorers.similarity import Similarity
 from capstan_evaluation.scorers.texts import normalise
 from capstan_evaluation.suites.suite import Suite
 from support.evaluation import ScriptedEmbedder, case_of
+
+
+def test_what_cases_share_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of a schema that many cases share is told of each of them, and found once."""
+    looked: list[object] = []
+    real = build.schema_fault
+    monkeypatch.setattr(build, "schema_fault", lambda schema: looked.append(schema) or real(schema))
+    case = case_of({"type": "JsonSchema", "jsonSchema": {"type": "objekt"}})
+    suite = Suite(name="s", cases=tuple(case.model_copy(update={"id": name}) for name in "abc"))
+    assert [fault.case for fault in find_faults(suite)] == ["a", "b", "c"]
+    assert len(looked) == 1
 
 
 def score(check: dict[str, Any], answer: str | Answer, **fields: Any) -> Score:
@@ -210,6 +221,10 @@ def test_json_schema(answer: str, right: bool) -> None:
         ({"pattern": "(a)\\1"}, "has an expression that cannot be used"),
         ({"$ref": "https://example.com/schema.json"}, "leads nowhere within the schema"),
         ({"$ref": "#/$defs/a"}, "leads nowhere within the schema"),
+        (
+            {"anyOf": [{"patternProperties": {"(a+)+$": True}}], "unevaluatedProperties": False},
+            "must not have both `patternProperties` and `unevaluatedProperties`",
+        ),
     ],
 )
 def test_faulty_schemas(schema: dict[str, Any], fault: str) -> None:
@@ -218,12 +233,24 @@ def test_faulty_schemas(schema: dict[str, Any], fault: str) -> None:
     assert fault in found.message
 
 
+@pytest.mark.timeout(120)
+def test_schema_that_asks_for_work_without_an_end() -> None:
+    """An answer that makes a schema try twice as much with each level does not fit, and that is known soon."""
+    schema = {"type": "array", "anyOf": [{"items": {"$ref": "#"}}, {"items": {"$ref": "#"}}]}
+    check = {"type": "JsonSchema", "jsonSchema": schema}
+    assert score(check, "[[[]]]").value == 1.0
+    found = score(check, "[" * 60 + "1" + "]" * 60)
+    assert (found.value, found.reason) == (0.0, "is too much, or nests too deep, to be looked at")
+
+
 HOSTILE = [
     "a" * 1_000_000 + "!",
     "\0" * 1_000_000,
     "[" * 500_000 + "]" * 500_000,
     '{"inner":' * 900 + '{"n":1}' + "}" * 900,
     json.dumps({"n": 1, "tags": [[index] for index in range(100_000)]}),
+    json.dumps({"n": 1, "tags": [{"i": index} for index in range(50_000)]}),
+    '{"n": 1, "tags": [' + "[" * 900 + "]" * 900 + "]}",
     json.dumps({"n": 1, "x-a": "a" * 500_000 + "!"}),
     "9" * 1_000_000,
     "1," * 500_000,
