@@ -12,8 +12,8 @@ SUBCOMMANDS: Final = {
     "compare": "say whether one run is as good as another",
     "gate": "run the suites of a rollout against its candidate, as its Job does",
     "judge-check": "compare a judge with what people said of pairs of answers",
-    "run": "ask a model the cases of a suite, score the answers, and compare them with a baseline's",
     "promote": "make cases of a suite of answers that clients found bad",
+    "run": "ask a model the cases of a suite, score the answers, and compare them with a baseline's",
     "validate": "say all that is wrong with suites, before a model is asked",
 }
 """Each is a module `eval_NAME` of this package (`-` is written `_`), a `Command`."""
