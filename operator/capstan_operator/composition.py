@@ -27,6 +27,7 @@ from capstan_operator.gateway_config.made_secrets import ADMIN, KEY_BYTES, PRIVA
 from capstan_operator.gateway_config.prompt_sources import PromptSources
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.gateway_config.replicas import Replica
+from capstan_operator.gateway_config.tracks import TracksWatch
 from capstan_operator.keda.presence import Presence
 from capstan_operator.keda.scaler import ExternalScaler
 from capstan_operator.kube.events import EventRecorder, Subject
@@ -37,6 +38,7 @@ from capstan_operator.loaders.namespaces import NamespaceWatch, Standing, descri
 from capstan_operator.loaders.parser import ModelParser
 from capstan_operator.loaders.policy_list import PolicyList
 from capstan_operator.loaders.snapshot import SnapshotLoader
+from capstan_operator.loaders.stable_specs import StableSpecs
 from capstan_operator.loop.heartbeat import Heartbeat
 from capstan_operator.loop.resync import Resync
 from capstan_operator.loop.shares import Limits
@@ -133,6 +135,7 @@ class Runtime:
             kube, settings, on_change=lambda keys: self.gateway.credentials_changed(keys), metrics=metrics
         )
         self.prompts = PromptSources(kube, on_change=self._prompts_changed)
+        self.stable_specs = StableSpecs(kube)
         self.api_keys = ApiKeys(kube, namespace=settings.build.install_namespace)
         self.gateway = GatewayConfigReconciler(
             kube,
@@ -148,6 +151,7 @@ class Runtime:
             policies=policy_list,
             wake_policy=self.policies.wake,
             prompts=self.prompts,
+            stable_specs=self.stable_specs,
         )
         tallies = (
             UsageTally(),
@@ -202,6 +206,12 @@ class Runtime:
             wake=self.models.wake,
             on_authority=self.external_scaler.rouse,
         )
+        self.tracks = TracksWatch(
+            replicas=self._gateways,
+            wake=self.models.wake,
+            port=settings.gateway_admin_port,
+            admin_key=self.admin_key,
+        )
         self.autoscaler = Autoscaler(
             self.demand.of,
             wake=self.models.wake,
@@ -229,6 +239,8 @@ class Runtime:
             prompts=self.prompts,
             autoscaler=self.autoscaler,
             scores=self.scores,
+            stable_specs=self.stable_specs,
+            counts=self.tracks,
             wake_config=self.wake_config,
         )
         self.resync = Resync(
@@ -337,6 +349,7 @@ class Runtime:
             "API keys": self.keys.run(self._prepare_keys, batches=2, batch_size=1, deadline=CONFIG_SECONDS),
             "watch of API keys": self.key_supervisor.run(),
             "credentials": self.credentials.run(),
+            "counts of tracks": self.tracks.run(),
             "prompts": self.prompts.run(),
             "privacy key": self.privacy_key.run(),
             "admin key": self.admin_key.run(),

@@ -54,6 +54,9 @@ class BuildSettings:
         "runs vLLM in its own process, the Simulator, and the sidecar beside other engines",
     )
     vllm_image: str = setting("vllm/vllm-openai", "repository used with `engine.version`")
+    evaluation_image: str = setting(
+        "ghcr.io/capstan/operator:0.1.0", "runs the suites of rollouts, in Jobs beside the models: the operator's own"
+    )
     tgi_image: str = setting("ghcr.io/huggingface/text-generation-inference:latest", "runs TGI")
     sglang_image: str = setting("lmsysorg/sglang:latest", "runs SGLang")
     image_pull_policy: str = setting("IfNotPresent", "for the pods of models")

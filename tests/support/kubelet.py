@@ -20,6 +20,8 @@ class Kubelet:
 
     def __init__(self, kube: KubeClient, namespace: str) -> None:
         self.accepts: Callable[[Manifest], bool] = lambda _: True
+        self.says: Callable[[Manifest], str | None] = lambda _: None
+        """What a pod that ends has left as its termination message; None of one that goes on."""
         self._kube = kube
         self._namespace = namespace
         self._node = ""
@@ -83,13 +85,32 @@ class Kubelet:
         binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": metadata["name"]}, "target": target}
         path = PODS.path(self._namespace, metadata["name"], "binding")
         await self._kube._call(_Request("create", PODS, "POST", path, body=binding))
-        status = {
+        status: Manifest = {
             "phase": "Running",
             "podIP": address,
             "podIPs": [{"ip": address}],
             "conditions": [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Ready")],
         }
+        if (message := self.says(pod)) is not None:
+            status = _ended(pod, message)
         named = {"name": metadata["name"], "namespace": self._namespace, "uid": metadata["uid"]}
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": named, "status": status}
         await self._kube.apply_status(manifest, manager="kubelet")
         self._addresses[metadata["uid"]] = address
+
+
+def _ended(pod: Manifest, message: str) -> Manifest:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    end = {"exitCode": 0, "reason": "Completed", "message": message, "startedAt": now, "finishedAt": now}
+    statuses = [
+        {
+            "name": one["name"],
+            "image": one["image"],
+            "imageID": "",
+            "ready": False,
+            "restartCount": 0,
+            "state": {"terminated": end},
+        }
+        for one in pod["spec"]["containers"]
+    ]
+    return {"phase": "Succeeded", "containerStatuses": statuses}

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from capstan_contract.config import ConfigReport, GatewayConfig
 from capstan_contract.demand import DEMAND_PATH, DemandReport, ModelDemand
+from capstan_contract.tracks import TRACKS_PATH, Track, TracksReport
 from capstan_operator.resources.api_resource import ENDPOINT_SLICES
 
 
@@ -31,6 +32,8 @@ class Replica:
         self.silent = False
         self.demand: dict[str, ModelDemand] | None = None
         """What is asked of models; None: it has no such page, as one of a release before it."""
+        self.tracks: dict[str, tuple[Track, ...]] = {}
+        """What it has counted of models of which a revision is tried."""
         self.wants = ""
         """The credential without which it does not say that; empty: it says it to anybody."""
 
@@ -55,12 +58,23 @@ class Replica:
         report = DemandReport(models=self.demand)
         return web.Response(body=report.model_dump_json(), content_type="application/json")
 
+    async def say_tracks(self, _: web.Request) -> web.Response:
+        """Say what it has counted."""
+        report = TracksReport(boot="one", models=self.tracks)
+        return web.Response(body=report.model_dump_json(), content_type="application/json")
+
 
 @asynccontextmanager
 async def serve(replica: Replica, port: int) -> AsyncIterator[None]:
     """Serve a replica's admin port."""
     app = web.Application()
-    app.add_routes([web.get("/internal/config", replica.answer), web.get(DEMAND_PATH, replica.say_demand)])
+    app.add_routes(
+        [
+            web.get("/internal/config", replica.answer),
+            web.get(DEMAND_PATH, replica.say_demand),
+            web.get(TRACKS_PATH, replica.say_tracks),
+        ]
+    )
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, own_address(), port).start()

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from capstan_operator.api.kinds import LLMMODEL, Kind, Model, S
 from capstan_operator.api.patterns import DNS_LABEL, HINTS
 from capstan_operator.api.schema import faults_of, matches
+from capstan_operator.names import ASKING
 from capstan_operator.resources.resource import Fault, Manifest, ObjectKey, Resource
 
 UnknownFields = Literal["refuse", "ignore"]
@@ -41,6 +42,7 @@ def parse_resource(kind: Kind[S], manifest: Manifest, *, unknown_fields: Unknown
         spec=spec,
         faults=faults,
         labels=labels_of(metadata),
+        asked=asked_of(metadata),
         status=status if isinstance(status, dict) else {},
         deleting=bool(metadata.get("deletionTimestamp")),
         kind=kind.name,
@@ -58,6 +60,15 @@ def labels_of(metadata: Manifest) -> Mapping[str, str]:
     if not isinstance(labels, dict):
         return MappingProxyType({})
     return MappingProxyType({key: value for key, value in labels.items() if isinstance(value, str)})
+
+
+def asked_of(metadata: Manifest) -> Mapping[str, str]:
+    """Give the annotations by which people ask for something; none when they are not strings."""
+    annotations = metadata.get("annotations")
+    if not isinstance(annotations, dict):
+        return MappingProxyType({})
+    found = {key: annotations.get(key) for key in ASKING}
+    return MappingProxyType({key: value for key, value in found.items() if isinstance(value, str)})
 
 
 def _validate(kind: Kind[S], manifest: Manifest, unknown_fields: UnknownFields) -> tuple[S | None, tuple[Fault, ...]]:

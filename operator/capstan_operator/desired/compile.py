@@ -35,6 +35,7 @@ from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules,
 from capstan_operator.desired.policies import NO_POLICIES, AttachedPolicies, Policies, attach_policies
 from capstan_operator.desired.prices import NO_PRICES, PriceTable
 from capstan_operator.desired.queueing import InstalledQueue, queue_credential
+from capstan_operator.desired.rollouts.entry import build_canary
 from capstan_operator.desired.starting import start_failure_of
 from capstan_operator.desired.types import CompiledGateway, LostName, Verdict
 from capstan_operator.resources.resource import ObjectKey
@@ -110,6 +111,7 @@ class Compiler:
         run.bind_fallbacks()
         run.attach(policies)
         run.tell_starts()
+        run.add_canaries()
         self._entries = {id_: _same(self._entries.get(id_), entry) for id_, entry in run.entries.items()}
         return run.result(self._entries)
 
@@ -188,6 +190,15 @@ class _Run:
             failure = start_failure_of(model.status) if model and _has_replicas(entry.backend) else None
             if failure != entry.startFailure:
                 self.entries[id_] = entry.model_copy(update={"startFailure": failure})
+
+    def add_canaries(self) -> None:
+        """Say of each entry which other revision is tried, as the status says now; one that stays keeps what it has."""
+        for id_, entry in self.entries.items():
+            model = self.models.get(key_of(id_))
+            if model is None or model.spec is None or self.candidates[model.key].stays:
+                continue
+            if (canary := build_canary(model, entry)) != entry.canary:
+                self.entries[id_] = entry.model_copy(update={"canary": canary})
 
     def result(self, entries: Mapping[str, ModelEntry]) -> CompiledGateway:
         """Give the config of these entries, and the verdicts with what each model does without in words."""

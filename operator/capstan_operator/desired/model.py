@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from capstan_contract.names import API_VERSION, STABLE, TRACK_LABEL
+from capstan_contract.names import API_VERSION, POD_HASH_LABEL, STABLE, TRACK_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.api.scaling import ScalingStrategy
@@ -61,12 +61,14 @@ def build_model(
     adopt: bool = False,
     scaler: ScalerSays = NOTHING_SAID,
     template: TemplateBuilder = build_template,
+    beside: Iterable[Wanted] = (),
 ) -> DesiredModel:
     """Give everything that a model should own. Never raises for what a user wrote: faults are in `faults`.
 
     A faulty model keeps what it has; external and virtual ones and one that is being deleted own nothing (of the
     latter the garbage collector takes care). `adopt` says that it is this model's turn to take up a pod template that
-    no change of its spec has caused. `scaler` is what ours says of the number of replicas.
+    no change of its spec has caused. `scaler` is what ours says of the number of replicas. `beside` is what is wanted
+    of objects that are not of the stable pods.
     """
     faults = find_faults(model)
     spec = model.spec
@@ -100,9 +102,11 @@ def build_model(
     if scaling and by_keda and snapshot.scaled_objects and scaler.endpoint:
         objects += build_scaled_object(model.key.name, scaling, scaler.least, scaler.endpoint)
     applied = [with_applied_hash(_owned(manifest, model)) for manifest in (*([revision] if revision else []), *objects)]
+    more = [_owned_too(one, model) for one in beside if identity_of(one.manifest) not in set(map(identity_of, applied))]
+    named = [*applied, *(one.manifest for one in more)]
     return DesiredModel(
         key=model.key,
-        wanted=(*map(Wanted, applied), *others, *_surplus(work, snapshot, applied, scaler)),
+        wanted=(*map(Wanted, applied), *more, *others, *_surplus(work, snapshot, named, scaler)),
         pod_hash=in_force.pod_hash,
         rollout=rollout,
         pending=in_force.pending,
@@ -226,12 +230,14 @@ def _plan_revisions(work: _Workload, snapshot: Snapshot) -> tuple[Manifest | Non
 
 
 def _revisions(model: Model, snapshot: Snapshot) -> tuple[Manifest, ...]:
-    return (snapshot.revisions or {}).get(model.key, ())
+    """Give those that keep a pod template."""
+    found = (snapshot.revisions or {}).get(model.key, ())
+    return tuple(item for item in found if POD_HASH_LABEL in (item["metadata"].get("labels") or {}))
 
 
 def _of_present(model: Model, snapshot: Snapshot, action: Action) -> tuple[Wanted, ...]:
     """Want the same of everything that is there."""
-    present = (*snapshot.children.get(model.key, ()), *_revisions(model, snapshot))
+    present = (*snapshot.children.get(model.key, ()), *(snapshot.revisions or {}).get(model.key, ()))
     return tuple(Wanted(item, action) for item in present)
 
 
@@ -285,14 +291,20 @@ def _is_retained(manifest: Manifest) -> bool:
     return (manifest["metadata"].get("annotations") or {}).get(RETAIN_ANNOTATION) == "true"
 
 
+def _owned_too(wanted: Wanted, model: Model) -> Wanted:
+    if wanted.action is not Action.APPLY:
+        return wanted
+    return Wanted(with_applied_hash(_owned(wanted.manifest, model)))
+
+
 def _owned(manifest: Manifest, model: Model) -> Manifest:
     """Add namespace, labels and the owner. A manifest without a uid (no API server has seen it) owns nothing."""
     metadata = {
         **manifest["metadata"],
         "namespace": model.key.namespace,
         "labels": {
-            **manifest["metadata"].get("labels", {}),
             **child_labels(model.key.name, STABLE if manifest["kind"] in _TRACKED else None),
+            **manifest["metadata"].get("labels", {}),
         },
     }
     if model.uid and not _is_retained(manifest):

@@ -49,15 +49,17 @@ FIRST_WORKERS_WORD: Final = "drain"
 PREFIXES_ANNOTATION: Final = f"{GROUP}/prefixes-hash"
 
 
-def build_template(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> tuple[Manifest, PodHash]:
+def build_template(
+    model: Model, spec: LLMModelSpec, settings: BuildSettings, track: str = STABLE
+) -> tuple[Manifest, PodHash]:
     """Give the pod template with the user's patch merged in, and the hash of it that its pods are labelled with."""
-    template = build_plain_template(model, spec, settings)
+    template = build_plain_template(model, spec, settings, track)
     for part in ("metadata", "spec"):
         template[part] = strategic_merge(template[part], (spec.template or {}).get(part) or {})
     # Without its own labels a pod would be nobody's.
     template["metadata"]["labels"] = {
         **template["metadata"].get("labels", {}),
-        **child_labels(model.key.name, STABLE),
+        **child_labels(model.key.name, track),
     }
     if not template["metadata"].get("annotations"):
         template["metadata"].pop("annotations", None)
@@ -66,17 +68,19 @@ def build_template(model: Model, spec: LLMModelSpec, settings: BuildSettings) ->
     return template, pod_hash
 
 
-def build_plain_template(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> Manifest:
+def build_plain_template(model: Model, spec: LLMModelSpec, settings: BuildSettings, track: str = STABLE) -> Manifest:
     """Give the pod template as Capstan makes it, without the user's patch."""
     engine = build_engine(model, spec, settings)
     annotations = {PREFIXES_ANNOTATION: digest(prefixes_json(spec))} if spec.prefixes else {}
     return {
-        "metadata": {"labels": child_labels(model.key.name, STABLE), "annotations": annotations},
-        "spec": _pod_spec(model, spec, engine, settings),
+        "metadata": {"labels": child_labels(model.key.name, track), "annotations": annotations},
+        "spec": _pod_spec(model, spec, engine, settings, queue_variables(model, spec, settings, track)),
     }
 
 
-def _pod_spec(model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings) -> dict[str, Any]:
+def _pod_spec(
+    model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings, queue: list[dict[str, Any]]
+) -> dict[str, Any]:
     pod: dict[str, Any] = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -89,7 +93,7 @@ def _pod_spec(model: Model, spec: LLMModelSpec, engine: EngineContainer, setting
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_engine_container(model, spec, engine, settings)],
+        "containers": [_engine_container(spec, engine, settings, queue)],
         "volumes": pod_volumes(model, spec),
         "topologySpreadConstraints": [
             {
@@ -101,7 +105,7 @@ def _pod_spec(model: Model, spec: LLMModelSpec, engine: EngineContainer, setting
         ],
     }
     if not engine.in_process:
-        pod["initContainers"] = [_sidecar(model, spec, settings)]
+        pod["initContainers"] = [_sidecar(model, spec, settings, queue)]
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
     return pod | _placement(spec)
@@ -128,7 +132,7 @@ def _toleration(toleration: Toleration) -> dict[str, Any]:
 
 
 def _engine_container(
-    model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings
+    spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings, queue: list[dict[str, Any]]
 ) -> dict[str, Any]:
     ports = [{"name": ENGINE_PORT_NAME, "containerPort": ENGINE_PORT, "protocol": "TCP"}]
     env = {**cache_environment(), **engine.env}
@@ -141,7 +145,7 @@ def _engine_container(
         "image": engine.image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": list(engine.args),
-        "env": _environment(env, spec, queue_variables(model, spec, settings) if engine.in_process else []),
+        "env": _environment(env, spec, queue if engine.in_process else []),
         "ports": ports,
         "resources": _resources(spec),
         "volumeMounts": mounts,
@@ -160,7 +164,7 @@ def _startup_failures(spec: LLMModelSpec) -> int:
     return math.ceil(spec.rollouts.startupSeconds / STARTUP_PERIOD)
 
 
-def _sidecar(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> dict[str, Any]:
+def _sidecar(model: Model, spec: LLMModelSpec, settings: BuildSettings, queue: list[dict[str, Any]]) -> dict[str, Any]:
     """Give the worker beside an engine: it starts before the engine and ends after it.
 
     NB: no startup or readiness probe here. The kubelet starts the engine only after a sidecar's startup probe has
@@ -175,7 +179,7 @@ def _sidecar(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> dict[
         "args": list(sidecar_arguments(model, spec)),
         "env": [
             {"name": FIRST_WORKERS_VARIABLE, "value": FIRST_WORKERS_WORD},
-            *queue_variables(model, spec, settings),
+            *queue,
         ],
         "ports": [_worker_port()],
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from capstan_contract.config import Dispatch, ModelQueue
+from capstan_contract.names import CANARY, STABLE, canary_id
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.naming import queue_key_file
@@ -64,14 +65,18 @@ def _secret_file(model: Model, installed: InstalledQueue) -> str:
     return queue_key_file(model.key, uid=model.uid, secret=installed.seal_secret, secret_key=SEAL_KEY)
 
 
-def queue_variables(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> list[dict[str, Any]]:
-    """Give the variables by which a pod's worker takes queued work; none where there is no queue.
+def queue_variables(
+    model: Model, spec: LLMModelSpec, settings: BuildSettings, track: str = STABLE
+) -> list[dict[str, Any]]:
+    """Give the variables by which a pod's worker takes queued work; none where there is no queue. That of a canary has
+    a queue of its own.
 
     What is in Secrets is optional: a pod starts without it, serves what comes directly, and takes nothing.
     """
     if not settings.queue_redis_url or not has_queue(spec):
         return []
-    variables = [_value("REDIS_URL", settings.queue_redis_url), _value("QUEUE_MODEL", str(model.key))]
+    queue = canary_id(str(model.key)) if track == CANARY else str(model.key)
+    variables = [_value("REDIS_URL", settings.queue_redis_url), _value("QUEUE_MODEL", queue)]
     if spec.queue is not None and spec.queue.places:
         variables.append(_value("QUEUE_PLACES", str(spec.queue.places)))
     if spec.queue is not None and (batch := spec.queue.batch):

@@ -56,6 +56,7 @@ NOT_IN_PODS: Final[Mapping[str, Any]] = {
         "timeouts": {"firstTokenSeconds", "idleSeconds"},
     },
     "compatibility": True,
+    "evaluation": True,
     "cache": {"retain"},
     "adapters": {"__all__": {"servedName"}},
 }

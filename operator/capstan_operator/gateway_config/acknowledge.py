@@ -17,7 +17,8 @@ import aiohttp
 from pydantic import ValidationError
 
 from capstan_contract.config import ConfigReport
-from capstan_operator.gateway_config.ledger import Ledger, holds
+from capstan_contract.names import canary_id
+from capstan_operator.gateway_config.ledger import Ledger, Recorded, holds
 from capstan_operator.gateway_config.pages import AdminKey, read_page
 from capstan_operator.gateway_config.replicas import Replica, Replicas, View, leaving_replicas, ready_replicas
 from capstan_operator.kube.errors import KubeError
@@ -135,6 +136,13 @@ class Acknowledger:
         if not self._asked:
             return UNKNOWN
         return self._current_view().judge(str(key), uid=uid, generation=generation, served=served)
+
+    def split(self, key: ObjectKey) -> Recorded | None:
+        """Which try of a model all ready replicas send requests to, and how many hundredths of a percent; UNKNOWN where
+        they send them to none, None where that cannot be said of all of them."""
+        if not self._settings.build.gateway_service or not self._asked:
+            return None
+        return self._current_view().recorded(canary_id(str(key)))
 
     def _current_view(self) -> View:
         if self._view is None or self._view[0] != self.ledger.version:

@@ -11,7 +11,9 @@ from typing import Final
 
 from capstan_contract.config import GatewayConfig
 from capstan_contract.entries import Entry
+from capstan_contract.names import canary_id
 
+HUNDREDTHS: Final = 100
 MOST_HASHES: Final = 32
 """A replica that is further behind is asked for nothing but to catch up."""
 
@@ -29,6 +31,13 @@ class Recorded:
 
 Records = Mapping[EntryId, Recorded]
 """All entries of one config. An object that is not in it is not served by it."""
+
+
+def splits_of(config: GatewayConfig) -> dict[EntryId, Recorded]:
+    """Give what stands in a config of canaries, by their ids: of which try, and with what weight in hundredths of a
+    percent."""
+    tried = {canary_id(entry.id): entry.canary for entry in config.models if entry.canary is not None}
+    return {id_: Recorded(canary.id, round(canary.weight * HUNDREDTHS)) for id_, canary in tried.items()}
 
 
 UNKNOWN: Final = Recorded("", 0)

@@ -25,6 +25,7 @@ from capstan_operator.desired.policy_kinds import key_of_policy
 from capstan_operator.desired.prices import NO_PRICES, prices_in_force
 from capstan_operator.desired.prompts import last_of_entry, prompt_keys
 from capstan_operator.desired.queueing import installed_queue
+from capstan_operator.desired.rollouts.revisions import held_revision
 from capstan_operator.desired.types import CompiledGateway, Verdict
 from capstan_operator.errors import Retryable
 from capstan_operator.gateway_config.prompt_sources import PromptSources
@@ -34,6 +35,7 @@ from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.model_list import AllModels
 from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies
 from capstan_operator.loaders.prices import PriceTables
+from capstan_operator.loaders.stable_specs import StableSpecs
 from capstan_operator.metrics import Metrics
 from capstan_operator.names import RELEASE_ANNOTATION
 from capstan_operator.resources.resource import ObjectKey, PolicyKey
@@ -93,9 +95,13 @@ class Proposer:
         metrics: Metrics,
         tell: Tell,
         prompts: PromptSources | None = None,
+        stable_specs: StableSpecs | None = None,
     ) -> None:
         self._kube = kube
         self._prompts = prompts or PromptSources(kube)
+        self._stable_specs = stable_specs or StableSpecs(kube)
+        self.lacks_specs = False
+        """Whether the spec of a stable revision could not be read: what is live of its model stays meanwhile."""
         self._writer = writer
         self._settings = settings
         self._rules = NameRules.from_settings(settings)
@@ -121,7 +127,7 @@ class Proposer:
         live = await self._look(listed)
         await self._doubt(live, listed)
         await self._doubt_policies(live, policies)
-        listed = await self._with_prompts(listed, live)
+        listed = await self._with_prompts(await self._with_stable_specs(listed), live)
         self._prices = await self._price_tables.load(lambda: prices_in_force(live.entries.values(), listed.models))
         listed_all = Listed(listed, policies)
         proposal = await asyncio.to_thread(self._compile, listed_all, live)
@@ -133,6 +139,14 @@ class Proposer:
         self._metrics.config_held.set(len(self._held))
         self._tell_hold(proposal.hold)
         return proposal
+
+    async def _with_stable_specs(self, listed: AllModels) -> AllModels:
+        """Give each model with the spec that its stable pods follow from, where a rollout in steps is on its way."""
+        holding = [one for one in listed.models if held_revision(one)]
+        self.lacks_specs = not await self._stable_specs.read(holding)
+        if not holding:
+            return listed
+        return replace(listed, models=[self._stable_specs.applied(one) for one in listed.models])
 
     async def _with_prompts(self, listed: AllModels, live: LiveConfig) -> AllModels:
         """Give the models with the prompts that they have in ConfigMaps."""

@@ -24,7 +24,7 @@ from capstan_operator.gateway_config.acknowledge import Acknowledger, Expected
 from capstan_operator.gateway_config.api_keys import GatewayKeys, only_known
 from capstan_operator.gateway_config.credential_rules import Owner
 from capstan_operator.gateway_config.credentials import CredentialStore
-from capstan_operator.gateway_config.ledger import UNKNOWN, Recorded, Records, records_of_written
+from capstan_operator.gateway_config.ledger import UNKNOWN, Recorded, Records, records_of_written, splits_of
 from capstan_operator.gateway_config.prompt_sources import PromptSources
 from capstan_operator.gateway_config.proposal import Proposal, Proposer, Tell
 from capstan_operator.gateway_config.writer import ConfigWriter
@@ -33,6 +33,7 @@ from capstan_operator.loaders.api_keys import ApiKeys
 from capstan_operator.loaders.model_list import AllModels
 from capstan_operator.loaders.policy_list import NO_POLICIES, AllPolicies, PolicyList
 from capstan_operator.loaders.snapshot import SnapshotLoader
+from capstan_operator.loaders.stable_specs import StableSpecs
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.resource import ObjectKey, PolicyKey
 from capstan_operator.settings import Settings
@@ -166,6 +167,7 @@ class GatewayConfigReconciler:
         policies: PolicyList | None = None,
         wake_policy: Callable[[PolicyKey], None] = lambda _: None,
         prompts: PromptSources | None = None,
+        stable_specs: StableSpecs | None = None,
     ) -> None:
         self.state = GatewayState()
         self._loader = loader
@@ -175,7 +177,9 @@ class GatewayConfigReconciler:
         self._keys = keys or GatewayKeys(ApiKeys(kube, namespace=settings.build.install_namespace), metrics=metrics)
         # NB: what is written last must have the keys that are known last, whichever lane writes it.
         self._turn = asyncio.Lock()
-        self._proposer = Proposer(kube, self._writer, settings, metrics=metrics, tell=tell, prompts=prompts)
+        self._proposer = Proposer(
+            kube, self._writer, settings, metrics=metrics, tell=tell, prompts=prompts, stable_specs=stable_specs
+        )
         self._credentials = credentials
         self._acknowledger = acknowledger
         self._wake = wake
@@ -199,7 +203,10 @@ class GatewayConfigReconciler:
                 # NB: each of these looks at every model, and others have their turn between them.
                 await self._record(models, policies.policies, proposal.compiled)
                 await self._publish(models, policies.policies, proposal)
-        return recheck_after(listed, policies)
+        after = recheck_after(listed, policies)
+        if self._proposer.lacks_specs:
+            return UNREADABLE_RECHECK_SECONDS if after is None else min(after, UNREADABLE_RECHECK_SECONDS)
+        return after
 
     async def _all_policies(self) -> AllPolicies:
         return NO_POLICIES if self._policies is None else await self._policies.all()
@@ -366,7 +373,7 @@ class GatewayConfigReconciler:
         if written.hash != compiled.config.hash:
             known = ledger.records(written.hash) or {}
             records = records_of_written(written, known, compiled.config, records)
-        ledger.record(written.hash, records)
+        ledger.record(written.hash, {**records, **splits_of(written)})
 
     def _tell_problem(self, problem: Problem | None) -> None:
         self.state.problem = problem

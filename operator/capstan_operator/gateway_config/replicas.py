@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from capstan_contract.config import ConfigReport
-from capstan_operator.gateway_config.ledger import EntryId, Ledger, Records, holds
+from capstan_operator.gateway_config.ledger import UNKNOWN, EntryId, Ledger, Recorded, Records, holds
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.status.types import Acknowledgement, AckState
 
@@ -150,6 +150,13 @@ class View:
         else:
             state = AckState.UNKNOWN if unknown else AckState.ACKNOWLEDGED
         return Acknowledgement(state, acknowledged=done, ready=self.ready, missing=refused)
+
+    def recorded(self, entry: EntryId) -> Recorded | None:
+        """Give what stands behind an entry at all replicas alike; None where they differ, or one is not known."""
+        if any(group.records is None and not group.empty for group in self.groups):
+            return None
+        found = {(group.records or {}).get(entry, UNKNOWN) for group in self.groups}
+        return found.pop() if len(found) == 1 else None
 
 
 def _runs(group: Group, entry: EntryId, *, uid: str, generation: int, served: bool) -> bool:

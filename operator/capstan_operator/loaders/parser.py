@@ -6,7 +6,7 @@ from typing import Generic
 
 from capstan_operator.api.kinds import LLMMODEL, Kind, S
 from capstan_operator.api.llmmodel import LLMModelSpec
-from capstan_operator.api.parse import labels_of, parse_resource
+from capstan_operator.api.parse import asked_of, labels_of, parse_resource
 from capstan_operator.desired.faults import judge_faults
 from capstan_operator.resources.resource import Fault, Manifest, Resource
 from capstan_operator.resources.sharing import Sharing
@@ -51,12 +51,12 @@ class ResourceParser(Generic[S]):
             parsed = parse_resource(self._kind, manifest, unknown_fields="ignore")
             spec = None if parsed.spec is None else self._sharing.within(parsed.spec)
             known = replace(parsed, spec=spec, judged=self._judge(parsed))
-        elif known.labels != (labels := labels_of(metadata)):
-            known = replace(known, labels=labels)
+        elif (known.labels, known.asked) != (now := (labels_of(metadata), asked_of(metadata))):
+            known = replace(known, labels=now[0], asked=now[1])
         status = self._sharing.json(manifest.get("status") or {})
-        now = replace(known, status=status, deleting="deletionTimestamp" in metadata)
-        self._parsed[now.uid] = metadata.get("resourceVersion") or "", now
-        return now
+        parsed = replace(known, status=status, deleting="deletionTimestamp" in metadata)
+        self._parsed[parsed.uid] = metadata.get("resourceVersion") or "", parsed
+        return parsed
 
     def _look_at_history(self) -> None:
         if self._of_history != (history := self._history()):

@@ -16,6 +16,8 @@ from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.members import named_members
 from capstan_operator.desired.replicas import is_scaled
+from capstan_operator.desired.rollouts.memory import ROLLOUT
+from capstan_operator.desired.rollouts.revisions import has_steps
 from capstan_operator.desired.snapshot import NodeCapacity, Snapshot
 from capstan_operator.desired.volumes import named_claims
 from capstan_operator.errors import OperatorError
@@ -29,6 +31,7 @@ from capstan_operator.resources.api_resource import (
     CLAIMS,
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
+    JOBS,
     KEDA_RESOURCES,
     NODES,
     PODS,
@@ -75,9 +78,11 @@ class SnapshotLoader:
             for key, manifests in found.items():
                 children[key] += manifests
         scaled = [model.key for model in models.values() if _may_be_scaled(model, children.get(model.key, ()))]
-        scalers = await self._scalers((AUTOSCALERS,), scaled, unread)
-        of_keda = await self._scalers(KEDA_RESOURCES, scaled, unread) if self._has_keda() else None
-        for found in (*(scalers or ()), *(of_keda or ())):
+        scalers = await self._of_some((AUTOSCALERS,), scaled, unread)
+        of_keda = await self._of_some(KEDA_RESOURCES, scaled, unread) if self._has_keda() else None
+        rolling = [model.key for model in models.values() if _may_have_job(model)]
+        jobs = await self._of_some((JOBS,), rolling, unread)
+        for found in (*(scalers or ()), *(of_keda or ()), *(jobs or ())):
             for key, manifests in found.items():
                 children[key] += manifests
         return Snapshot(
@@ -91,11 +96,11 @@ class SnapshotLoader:
             unread=unread,
         )
 
-    async def _scalers(
+    async def _of_some(
         self, kinds: Iterable[ApiResource], keys: Iterable[ObjectKey], unread: dict[ObjectKey, OperatorError]
     ) -> list[dict[ObjectKey, tuple[Manifest, ...]]] | None:
-        """List what scales the models that may be scaled; None where none may, or where that cannot be listed at all:
-        it is forbidden, or there is no such kind."""
+        """List what only some models may have, such as what scales them; None where none may, or where that cannot be
+        listed at all: it is forbidden, or there is no such kind."""
         names = _names_by_namespace(keys)
         if not names:
             return None
@@ -256,6 +261,11 @@ def _may_be_scaled(model: Model, children: Iterable[Manifest]) -> bool:
     if model.spec is not None and model.spec.scaling is not None:
         return True
     return any(is_scaled(child) for child in children if child["kind"] == DEPLOYMENTS.kind)
+
+
+def _may_have_job(model: Model) -> bool:
+    """Whether suites are, or were, to be run for a rollout of it."""
+    return has_steps(model) or ROLLOUT in model.status
 
 
 def _names_by_namespace(keys: Iterable[ObjectKey]) -> dict[str, set[str]]:

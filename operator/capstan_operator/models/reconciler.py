@@ -6,9 +6,10 @@ of is shown as Ready=Unknown.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from capstan_operator.desired.model import build_model, is_template_changing, li
 from capstan_operator.desired.naming import workload_name
 from capstan_operator.desired.pods import find_child, template_hash
 from capstan_operator.desired.prompts import Filled, last_of_children, prompt_keys
+from capstan_operator.desired.rollouts.machine import News
+from capstan_operator.desired.rollouts.revisions import held_revision
 from capstan_operator.desired.scaled_object import ScaledObjectState, read_state
 from capstan_operator.desired.shortage import asks_for_nodes
 from capstan_operator.desired.snapshot import Snapshot
@@ -36,10 +39,12 @@ from capstan_operator.kube.errors import KubeError
 from capstan_operator.kube.events import EventRecorder, Subject
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loaders.snapshot import SnapshotLoader
+from capstan_operator.loaders.stable_specs import StableSpecs
 from capstan_operator.loop.workqueue import DONE, Outcome, Work
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.namesakes import Namesakes, is_child
+from capstan_operator.models.rollouts import NoCounts, Rollouts, TrackCounts, Turn, is_other_split
 from capstan_operator.models.scores import ScoreWatch
 from capstan_operator.models.templates import Templates
 from capstan_operator.models.told import ToldStandings
@@ -53,6 +58,8 @@ from capstan_operator.status.types import StatusResult
 
 log = logging.getLogger(__name__)
 
+SOON: Final = 0.05
+"""Seconds until what a status says of a rollout is acted on, once it is written."""
 SLICE: Final = 32
 """Templates that are built without letting anybody else in between."""
 
@@ -75,6 +82,8 @@ class ModelReconciler:
         prompts: PromptSources | None = None,
         autoscaler: Autoscaler,
         scores: ScoreWatch | None = None,
+        stable_specs: StableSpecs | None = None,
+        counts: TrackCounts | None = None,
         wake_config: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -92,6 +101,10 @@ class ModelReconciler:
         self._autoscaler = autoscaler
         self._scores = scores or ScoreWatch("", wake=wake)
         self._wake_config = wake_config
+        self._stable_specs = stable_specs or StableSpecs(kube)
+        self._rollouts = Rollouts(
+            settings.build, split=lambda key: acknowledger.split(key), counts=counts or NoCounts()
+        )
         self._templates = Templates()
         self._children = ChildWriter(kube)
         self.told = ToldStandings()
@@ -114,7 +127,8 @@ class ModelReconciler:
     async def _load(self, keys: list[ObjectKey]) -> tuple[Snapshot, Mapping[ObjectKey, Filled]]:
         """List what the keys need; of the kept templates those that may be needed in whole. Beside it, the models of
         them with what was found of the prompts that they have in ConfigMaps."""
-        snapshot, filled = await self._with_prompts(replace(await self._loader.load(keys), now=self._now()))
+        snapshot = replace(await self._loader.load(keys), now=self._now())
+        snapshot, filled = await self._with_prompts(await self._with_stable_specs(snapshot))
         changing = set()
         for number, key in enumerate(keys):
             if number % SLICE == SLICE - 1:
@@ -125,6 +139,17 @@ class ModelReconciler:
         if any(asks_for_nodes(snapshot.pods.get(key, ())) for key in keys):
             snapshot = await self._loader.with_places(snapshot)
         return (await self._loader.with_templates(snapshot, changing) if changing else snapshot), filled
+
+    async def _with_stable_specs(self, snapshot: Snapshot) -> Snapshot:
+        """Give each model with the spec that its stable pods follow from, where a rollout in steps is on its way."""
+        holding = {key: model for key, model in snapshot.models.items() if held_revision(model)}
+        if not holding:
+            return snapshot
+        await self._stable_specs.read(holding.values())
+        unread = {key: Retryable("its stable spec could not be read") for key, model in holding.items()
+                  if self._stable_specs.is_unread(model)}  # fmt: skip
+        models = {**snapshot.models, **{key: self._stable_specs.applied(model) for key, model in holding.items()}}
+        return replace(snapshot, models=models, unread={**unread, **snapshot.unread})
 
     async def _with_prompts(self, snapshot: Snapshot) -> tuple[Snapshot, Mapping[ObjectKey, Filled]]:
         naming = {key: model for key, model in snapshot.models.items() if prompt_keys(model)}
@@ -173,6 +198,7 @@ class ModelReconciler:
             self._autoscaler.forget(key)
             self._scores.forget(key)
             self._adopter.report(key, None)
+            self._rollouts.forget(key)
             return None
         # NB: only what this model needs: the rest of the batch must not reach its status by accident.
         needed = {key, *(member for _, member in named_members(model))}
@@ -188,8 +214,9 @@ class ModelReconciler:
             now=snapshot.now,
         )
         before = _scaled_object_of(model, own)
-        own, written, desired = await self._write_children(model, own, namesakes)
-        desired = self._without_refused(model, own, written, desired)
+        turn, own = self._rollouts.begin(model, own)
+        own, written, desired = await self._write_children(turn, own, namesakes)
+        desired = self._without_refused(turn, own, written, desired)
         self._adopter.report(key, rollout_state(model, desired, own))
         live, pods = live_deployment(key, own), own.pods[key]
         if desired.faults:
@@ -211,8 +238,9 @@ class ModelReconciler:
         problems = [*written.problems, *((judged.problem,) if judged.problem else ())]
         problems += () if filled is None else problems_of(filled)
         self._scores.look(model)
+        decision = self._rollouts.decide(turn, own, desired, self._now())
         result = compute_status(
-            model,
+            self._rollouts.stable(turn, own, self._now()),
             desired,
             own,
             judged.verdict,
@@ -222,18 +250,22 @@ class ModelReconciler:
             settings=self._settings.build,
             scaled=self._autoscaler.scaled(key),
             scores=self._scores.of(key),
+            steps=decision.memory,
         )
-        await self._write_status(model, result)
+        await self._write_status(model, result, decision.news)
+        if is_other_split(turn.memory, decision.memory):
+            self._wake_config()  # The gateway's config says it.
         self._tell_dependents(key, standing_of(result.status))
-        return _recheck(result, written)
+        return _recheck(result, written, SOON if decision.memory != turn.memory else decision.after)
 
     async def _write_children(
-        self, model: Model, own: Snapshot, namesakes: Namesakes
+        self, turn: Turn, own: Snapshot, namesakes: Namesakes
     ) -> tuple[Snapshot, Written, DesiredModel]:
         """Bring the children to what is desired; give the snapshot as it then is. Nobody else's object is touched."""
+        model = turn.model
         children = tuple(child for child in own.children[model.key] if is_child(child, model.uid))
         own = replace(own, children={model.key: children})
-        desired = self._build(model, own)
+        desired = self._build(turn, own)
         revisions = tuple(item for item in (own.revisions or {}).get(model.key, ()) if is_owned(item, model.uid))
         there = {identity_of(item) for item in (*children, *revisions)}
         found = await namesakes.find(model, [item for item in desired.objects if identity_of(item) not in there])
@@ -241,19 +273,19 @@ class ModelReconciler:
             # Ours, without the labels that we list by: what is desired can depend on it like on any other child.
             children += lost
             own = replace(own, children={model.key: children})
-            desired = self._build(model, own)
+            desired = self._build(turn, own)
         taken = {identity_of(item): item for item in found if not is_owned(item, model.uid)}
         written = await self._children.write(model, desired, (*children, *revisions), taken=taken)
         return replace(own, children={model.key: tuple(written.live.values())}), written, desired
 
-    def _without_refused(self, model: Model, own: Snapshot, written: Written, desired: DesiredModel) -> DesiredModel:
+    def _without_refused(self, turn: Turn, own: Snapshot, written: Written, desired: DesiredModel) -> DesiredModel:
         """Give what is in force where the template that the model was to take up was refused: it waits again, and what
         serves is what its spec asks for."""
+        model = turn.model
         live = live_deployment(model.key, own)
         problem = written.refused.get(identity_of(live)) if live else None
         if problem and live and template_hash(live) != desired.pod_hash:
-            scaler = self._autoscaler.says(model.key)
-            kept = build_model(model, own, self._settings.build, scaler=scaler, template=self._templates)
+            kept = self._build(turn, own, adopt=False)
             if kept.pending is Pending.ADOPTION:
                 written.problems.remove(problem)
                 self._adopter.refuse(model.key, replace(problem, partial=True))
@@ -262,10 +294,14 @@ class ModelReconciler:
             written.problems.append(known)
         return desired
 
-    def _build(self, model: Model, own: Snapshot) -> DesiredModel:
-        adopt = self._adopter.is_granted(model.key)
-        scaler = self._autoscaler.says(model.key)
-        return build_model(model, own, self._settings.build, adopt=adopt, scaler=scaler, template=self._templates)
+    def _build(self, turn: Turn, own: Snapshot, *, adopt: bool | None = None) -> DesiredModel:
+        key, now, settings = turn.model.key, self._now(), self._settings.build
+        adopts = self._adopter.is_granted(key) if adopt is None else adopt
+        model, scaler = self._rollouts.stable(turn, own, now), self._autoscaler.says(key)
+        build = partial(build_model, model, own, settings, adopt=adopts, scaler=scaler, template=self._templates)
+        desired = build()
+        beside = self._rollouts.beside(turn, own, desired, now)
+        return build(beside=beside) if beside else desired
 
     def _tell_dependents(self, key: ObjectKey, standing: Standing) -> None:
         """Wake the virtual models that name this one, when what matters to them is not what it was."""
@@ -274,7 +310,7 @@ class ModelReconciler:
         for dependent in sorted(self._gateway.dependents.get(key, ())):
             self._wake(dependent)
 
-    async def _write_status(self, model: Model, result: StatusResult) -> None:
+    async def _write_status(self, model: Model, result: StatusResult, news: Iterable[News] = ()) -> None:
         if not result.changed:
             return
         await apply_declared(self._kube, _status_manifest(model, dict(result.status)))
@@ -286,6 +322,9 @@ class ModelReconciler:
                 extra={"model": str(model.key), "generation": model.generation, "reason": transition.reason},
             )
             self._events.record(_subject(model), transition.type, transition.reason, transition.message)
+        for one in news:
+            log.info("rollout goes on", extra={"model": str(model.key), "reason": one.reason})
+            self._events.record(_subject(model), one.type, one.reason, one.message)
 
     async def _confess(self, key: ObjectKey, failure: Failure) -> None:
         """Show a failure of the operator on the object: what it says otherwise may no longer be true."""
@@ -324,8 +363,8 @@ def status_of_failure(model: Model, now: datetime, failure: Failure) -> dict[str
     return {**model.status, "conditions": [*others, ready]}
 
 
-def _recheck(result: StatusResult, written: Written) -> float | None:
-    times = [result.recheck_after] if result.recheck_after is not None else []
+def _recheck(result: StatusResult, written: Written, rollout: float | None = None) -> float | None:
+    times = [one for one in (result.recheck_after, rollout) if one is not None]
     return min([*times, RETRY_REFUSED] if written.problems else times, default=None)
 
 

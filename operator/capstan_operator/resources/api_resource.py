@@ -39,6 +39,7 @@ class ApiResource:
 
 DEPLOYMENTS: Final = ApiResource("apps", "v1", "deployments", "Deployment")
 CONTROLLER_REVISIONS: Final = ApiResource("apps", "v1", "controllerrevisions", "ControllerRevision")
+JOBS: Final = ApiResource("batch", "v1", "jobs", "Job")
 SERVICES: Final = ApiResource("", "v1", "services", "Service")
 CONFIG_MAPS: Final = ApiResource("", "v1", "configmaps", "ConfigMap")
 SECRETS: Final = ApiResource("", "v1", "secrets", "Secret")
@@ -71,6 +72,7 @@ BUILT_IN: Final = (
     *KEDA_RESOURCES,
     AUTOSCALERS,
     CONTROLLER_REVISIONS,
+    JOBS,
     SECRETS,
     PODS,
     NODES,

@@ -61,11 +61,15 @@ class Resource(Generic[S]):
     faults: tuple[Fault, ...] = ()
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Its labels: they change no generation, and selectors need them."""
+    asked: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What people ask for by annotations: those of `names.ASKING`. They change no generation either."""
     status: Mapping[str, Any] = field(default_factory=dict)
     """The status as it is now."""
     deleting: bool = False
     kind: str = ""
     """As manifests write it: LLMModel."""
+    tried: S | None = None
+    """What is tried beside `spec`, which then is not what the object says: see `desired/rollouts`."""
     judged: tuple[Fault, ...] | None = field(default=None, compare=False, repr=False)
     """What is wrong with it, the faults beyond its schema included, once somebody has looked: each generation is judged
     once. Whoever changes `spec` must take it away."""

@@ -16,6 +16,7 @@ from capstan_operator.desired.volumes import has_image_volume, loads_weights, mo
 from capstan_operator.desired.wiring import find_unread_files
 from capstan_operator.status.conditions import Finding, State, conditions_by_type
 from capstan_operator.status.facts import Facts
+from capstan_operator.status.rollouts import progress_of, trouble_of
 from capstan_operator.status.standings import availability, degradation, pending
 from capstan_operator.status.types import CONFIG_HELD, AckState
 
@@ -277,6 +278,10 @@ def _coming_up(facts: Facts) -> Finding | None:
     return _deadline(facts) or Finding("True", "Loading", _ready_of(facts, facts.ready_new))
 
 
+def _canary(facts: Facts) -> Finding | None:
+    return progress_of(facts.steps)
+
+
 def _update_pending(facts: Facts) -> Finding | None:
     """What runs is what the spec asks for; only the operator would do it otherwise by now."""
     match facts.desired.pending:
@@ -453,6 +458,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _scaling_down,
             _idle,
             _coming_up,
+            _canary,
             _update_pending,
             _complete,
         ),
@@ -469,6 +475,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _weights_lost_is_true,
             _hopeless_is_true,
             _deadline_is_true,
+            lambda facts: trouble_of(facts.steps),
             _as_expected,
         ),
         "Ready": (

@@ -7,8 +7,10 @@ from typing import Any, Final
 from capstan_contract.evaluation import TrackScores
 from capstan_contract.names import GATEWAY_PORT
 from capstan_operator.api.kinds import Model
+from capstan_operator.api.rollout import RolloutStatus
 from capstan_operator.desired.naming import selector_labels, served_name
 from capstan_operator.desired.policies import policy_key
+from capstan_operator.desired.rollouts.memory import ROLLOUT, write_memory
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.starting import START_FAILURE
 from capstan_operator.desired.types import DesiredModel, Verdict
@@ -32,6 +34,7 @@ _FIELDS: Final = (
     "policies",
     "scaling",
     START_FAILURE,
+    ROLLOUT,
 )
 MOST_PRICE_SOURCE: Final = 320
 _BEFORE: Final[Mapping[str, str]] = {
@@ -58,6 +61,7 @@ def compute_status(
     settings: BuildSettings | None = None,
     scaled: Scaled | None = None,
     scores: Sequence[TrackScores] | None = None,
+    steps: RolloutStatus | None = None,
 ) -> StatusResult:
     """Give the complete status of a model, the transitions in it and when to look again.
 
@@ -66,9 +70,10 @@ def compute_status(
     `now` must have a time zone. `problems` is what the shell found beyond the Snapshot: references that lead nowhere
     (SecretNotFound, SecretKeyNotFound, StorageClassNotFound, ...) and objects that the API server refused
     (ApplyRefused). `settings` says what `status.endpoint` is; without them it is left out. `scaled` is what the scaler
-    says, `scores` what the scorer of sampled answers does; None: nobody asked it.
+    says, `scores` what the scorer of sampled answers does; None: nobody asked it. `steps` is what is to be remembered
+    of a rollout in steps.
     """
-    facts = gather_facts(model, desired, snapshot, verdict, ack, now, problems)
+    facts = gather_facts(model, desired, snapshot, verdict, ack, now, problems, steps)
     findings = {kind: run_chain(chain, facts) for kind, chain in CHAINS.items()}
     findings |= scaling_findings(model, scaled, facts.deployment)
     present = conditions_by_type(model.status)
@@ -76,6 +81,8 @@ def compute_status(
     conditions = merge_conditions(present, findings, generation=model.generation, now=now)
     start = judge_start(facts, now, scaled)
     status = {**_plain_fields(facts, settings, scaled), **_start_fields(start), "conditions": conditions}
+    if steps is not None:
+        status[ROLLOUT] = write_memory(steps)
     return StatusResult(
         status=status,
         changed=_is_changed(model.status, status),

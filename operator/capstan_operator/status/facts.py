@@ -7,6 +7,7 @@ from typing import Final
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
+from capstan_operator.api.rollout import RolloutStatus
 from capstan_operator.desired.model import live_deployment
 from capstan_operator.desired.naming import weights_name
 from capstan_operator.desired.pods import find_child, is_active, is_ready, pod_hash_of
@@ -56,6 +57,8 @@ class Facts:
 
     recheck_after: float | None
     """Seconds until the same pods would be judged otherwise."""
+    steps: RolloutStatus | None = None
+    """Where a rollout in steps is."""
 
     @property
     def ready_new(self) -> int:
@@ -96,6 +99,7 @@ def gather_facts(
     ack: Acknowledgement,
     now: datetime,
     problems: Sequence[Problem],
+    steps: RolloutStatus | None = None,
 ) -> Facts:
     """Gather what the checks look at."""
     spec = None if desired.faults else model.spec
@@ -123,6 +127,7 @@ def gather_facts(
         pod_problem=problem,
         members=gather_members(model, verdict, snapshot),
         recheck_after=min((seconds for seconds in times if seconds is not None), default=None),
+        steps=steps,
     )
 
 

@@ -62,10 +62,11 @@ async def test_the_model_stays_ready_and_says_what_is_refused() -> None:
     )
     own = snapshot_of(MODEL, live)
     seen = []
+    turn, own = reconciler._rollouts.begin(MODEL, own)
     for adopt in (True, False):
         desired = build_model(MODEL, own, SETTINGS_NOW.build, adopt=adopt)
         written = await ChildWriter(kube).write(MODEL, desired, (live,)) if adopt else Written({})
-        desired = reconciler._without_refused(MODEL, own, written, desired)
+        desired = reconciler._without_refused(turn, own, written, desired)
         assert desired.pending is Pending.ADOPTION
         seen.append(_conditions(written.problems, desired, live))
     assert seen[0] == seen[1]

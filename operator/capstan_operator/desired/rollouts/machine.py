@@ -165,7 +165,8 @@ def decide(before: RolloutStatus | None, seen: Seen) -> Decision:
     """Decide what follows. Whoever asks again with what was decided and the same sight gets the same in the end."""
     memory = _decide(before, seen)
     if memory is None:
-        return Decision(None)
+        waits = bool(seen.rollout.steps) and seen.rolled_out and not seen.kept
+        return Decision(None, after=ACKNOWLEDGED_LOOK_SECONDS if waits else None)
     memory = _seldom(before, memory, seen.now)
     return Decision(memory, tuple(_news(before, memory)), _after(memory, seen))
 
@@ -565,6 +566,8 @@ def _after(memory: RolloutStatus, seen: Seen) -> float | None:
         case State.COMPLETE | State.ROLLED_BACK:
             return ACKNOWLEDGED_LOOK_SECONDS if seen.canary is not None else None
         case State.STEP if memory.splitSince is None:
+            return ACKNOWLEDGED_LOOK_SECONDS
+        case State.PROMOTING if seen.rolled_out and not seen.kept:
             return ACKNOWLEDGED_LOOK_SECONDS
         case State.STEP:
             return LOOK_SECONDS
