@@ -33,7 +33,7 @@ STANDINGS: Final = {
     Standing.REGRESSED: "the baseline passed, and this run does not",
     Standing.NO_ANSWER: "the target gave an error instead of an answer",
     Standing.FAILS: "at least one scorer says no",
-    Standing.FLAKY: "contradicts itself on the baseline; counted neither way",
+    Standing.FLAKY: "contradicts itself on the baseline; no regression",
     Standing.UNDECIDED: "a judge or a scorer did not say",
     Standing.IMPROVED: "the baseline failed, and this run passes",
     Standing.PASSES: "every scorer says yes",
