@@ -242,8 +242,6 @@ def _worst(pairs: Pairs, interval: Interval, alpha: float) -> float:
 
 
 def _fail_unanswered(case: PairedCase) -> PairedCase:
-    if not scores_of(case.baseline):
-        return case
     given = tuple(0.0 if score is Missing.UNANSWERED else score for score in case.candidate)
     return replace(case, candidate=given or (0.0,))
 

@@ -73,9 +73,11 @@ def pair_runs(baseline: Run, candidate: Run) -> list[Pairs]:
     before, after = _by_case(baseline.results), _by_case(candidate.results)
     # A dict for its order: the suite's, whichever run has all of its cases.
     cases = [case for case in {**before, **after} if _same_question(before.get(case), after.get(case))]
-    answered = {result.case for result in (*baseline.results, *candidate.results) if not result.answer.error}
+    old, new = _answered(before), _answered(after)
     pairs = []
     for scorer, held in _by_scorer((*baseline.results, *candidate.results)).items():
+        # What a pairwise scorer could have scored both runs have answered.
+        answered = old & new if held.pairwise else old | new
         asked = cases if answered <= held.cases else [case for case in cases if case in held.cases]
         paired = (_pair(case, before.get(case, ()), after.get(case, ()), scorer, held.pairwise) for case in asked)
         pairs.append(Pairs(scorer, held.binary and not held.pairwise, tuple(paired)))
@@ -107,6 +109,10 @@ def _by_case(results: Iterable[Result]) -> Mapping[str, Sequence[Result]]:
     return cases
 
 
+def _answered(cases: Mapping[str, Sequence[Result]]) -> set[str]:
+    return {case for case, results in cases.items() if any(not result.answer.error for result in results)}
+
+
 def _same_question(before: Sequence[Result] | None, after: Sequence[Result] | None) -> bool:
     if before is None or after is None:
         return True
@@ -119,6 +125,8 @@ def _pair(case: str, before: Sequence[Result], after: Sequence[Result], scorer: 
     if pairwise:
         # What the judge could not tell is missing on both sides: it says nothing against either.
         old: Repeats = tuple(score if score is Missing.UNSCORED else EVEN for score in new) or (EVEN,)
+        if all(result.answer.error for result in before):
+            old = (Missing.UNANSWERED,)
     else:
         old = tuple(_score(result, scorer) for result in before)
     return PairedCase(case, old, new, any_of.cluster, any_of.weight)

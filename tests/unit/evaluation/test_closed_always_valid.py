@@ -74,6 +74,15 @@ def test_users_who_ask_often_do_not_count_as_many() -> None:
     assert always_valid.clustered_mean([Bucket(100, 3), Bucket(0, 0)], span=1.0) == (-inf, inf)
 
 
+def test_buckets_of_one_size_are_as_their_means() -> None:
+    """With as many requests in each bucket the error is that of the mean of the buckets' means."""
+    buckets = [Bucket(10, total) for total in (4, 6, 7, 5, 8, 3, 6, 7) * 5]
+    spread = sqrt(sum((bucket.total / 10 - 0.575) ** 2 for bucket in buckets) / 39 / 40)
+    reach = boundary(400, alpha=0.05, tuned=1000, freedom=39)
+    found = always_valid.clustered_mean(buckets)
+    assert found == pytest.approx((0.575 - reach * spread, 0.575 + reach * spread))
+
+
 def test_the_ratio_of_clustered_means_is_known_as_well() -> None:
     """Costs of users in buckets give an interval of their ratio."""
     old = [Bucket(50, 50 * (1 + index % 2)) for index in range(40)]
@@ -113,6 +122,14 @@ def test_a_broken_candidate_is_found_at_once() -> None:
     low, high = exact.proportion_difference(10, 1000, 10, 1000)
     assert low == pytest.approx(-high)
     assert low < 0 < high
+
+
+def test_one_difference_is_ruled_out_where_the_interval_ends() -> None:
+    """To ask for one difference gives what the interval says, and a difference of more than 1 cannot be."""
+    counts = (30, 1000, 70, 900)
+    low, high = exact.proportion_difference(*counts)
+    asked = {low - 1e-4: True, low + 1e-4: False, high - 1e-4: False, high + 1e-4: True, 1.5: True, -1.5: True}
+    assert {difference: exact.rules_out(difference, *counts) for difference in asked} == asked
 
 
 def _counts(values: dict[int, int]) -> list[int]:

@@ -218,3 +218,31 @@ def test_scores_and_weights_have_bounds() -> None:
         PairedCase("x", (1.5,), (0.0,))
     with pytest.raises(ValueError, match="case 'x': a weight is above 0"):
         PairedCase("x", (1.0,), (0.0,), weight=0.0)
+
+
+def test_surely_worse_than_the_margin_fails_among_many_scorers() -> None:
+    """An interval below -margin is a failure, also where Holm makes the p-value of no difference large."""
+    others = [_pairs(20, 20, 360, scorer=f"other{index}") for index in range(19)]
+    verdict = compare([_pairs(25, 8, 367), *others], margin=0.01)
+    assert verdict.comparisons[0].pValue > 0.05
+    assert verdict.comparisons[0].high < -0.01
+    assert verdict.comparisons[0].outcome is Outcome.FAIL
+
+
+def test_better_is_never_a_failure() -> None:
+    """A candidate that is better by more than chance does not fail, where the interval reaches below as well."""
+    cases = [PairedCase(str(index), (0.7,), (0.7 + 0.01 * (index % 7),)) for index in range(60)]
+    [found] = compare([Pairs("judge:polite", False, tuple(cases))], margin=0.0).comparisons
+    assert found.pValue < 0.05
+    assert found.low < 0 < found.difference
+    assert found.outcome is Outcome.INCONCLUSIVE
+
+
+def test_more_scorers_take_more_cases() -> None:
+    """The number that is asked for reckons with the strictest of Holm's steps, for the scorers that may gate."""
+    one = _pairs(20, 20, 360)
+    [alone] = compare([one]).comparisons
+    many = compare([one, *(_pairs(20, 20, 360, scorer=name) for name in ("a", "b", "c"))]).comparisons[0]
+    assert many.neededCases > 1.2 * alone.neededCases
+    assert many.detectable > alone.detectable
+    assert compare([one, _pairs(1, 1, 1, scorer="a")], informing={"a"}).comparisons[0] == alone

@@ -88,10 +88,18 @@ def test_a_pairwise_score_stands_against_even() -> None:
     assert _values(pairs) == [
         ((EVEN,), (1.0,)),
         ((Missing.UNSCORED,), (Missing.UNSCORED,)),
+        ((EVEN,), (Missing.UNANSWERED,)),
+        ((EVEN,), ()),
     ]
-    whole = _run(*(_result(case, _score(0.0, pairwise=True)) for case in "ab"), _result("c", error="timeout"))
-    [pairs] = pair_runs(_run(*(_result(case) for case in "abc")), whole)
-    assert _values(pairs)[1:] == [((EVEN,), (0.0,))]
+    # What the baseline answered and the candidate was not asked is lost; what neither answered is not.
+    old = _run(*(_result(case) for case in "ab"), _result("c", error="timeout"))
+    new = _run(_result("a", _score(1.0, pairwise=True)), _result("c", error="timeout"))
+    [pairs] = pair_runs(old, new)
+    assert _values(pairs) == [
+        ((EVEN,), (1.0,)),
+        ((EVEN,), ()),
+        ((Missing.UNANSWERED,), (Missing.UNANSWERED,)),
+    ]
 
 
 def test_a_judge_that_prefers_the_baseline_fails_the_candidate() -> None:

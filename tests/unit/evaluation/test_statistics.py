@@ -110,6 +110,8 @@ def test_changes_of_sign_are_mcnemar_for_pairs_that_pass_or_do_not() -> None:
     many = Differences([[Case(-1)]] * 25 + [[Case(1)]] * 11 + [[Case(0)]] * 300)
     assert few.p_value() == pytest.approx(mcnemar(9, 2))
     assert many.p_value() == pytest.approx(mcnemar(25, 11), abs=0.005)
+    # 10,000 draws never prove that something is impossible.
+    assert Differences([[Case(-1)]] * 60).p_value() == 1 / 10_001
 
 
 def test_the_bootstrap_is_near_students_t_where_that_is_right() -> None:
