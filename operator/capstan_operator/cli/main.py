@@ -17,6 +17,7 @@ COMMANDS = {
     "guard": "try a GuardPolicy on labelled prompts",
     "keys": "make, replace, list and revoke API keys of the gateway's clients",
     "up": "serve a folder of manifests on this machine, without a cluster",
+    "rollout": "say where a model's rollout in steps is, and go on with it, give it up, or try it again",
     "prices": "import what hosted models cost",
     "usage": "tell who has used how much of which model",
     "version": "print the version",

@@ -16,13 +16,13 @@ def undeclared_field(message: str) -> str | None:
     return None if found is None else found[1]
 
 
-async def apply_declared(kube: KubePort, manifest: Manifest) -> None:
-    """Write a status without the fields that the CRD in the cluster does not have. Raises KubeError for all else."""
+async def apply_declared(kube: KubePort, manifest: Manifest) -> Manifest:
+    """Write a status without the fields that the CRD in the cluster does not have; give the object as it then is.
+    Raises KubeError for all else."""
     status = dict(manifest["status"])
     while True:
         try:
-            await kube.apply_status({**manifest, "status": status})
-            return
+            return await kube.apply_status({**manifest, "status": status})
         except KubeError as error:
             field = undeclared_field(str(error))
             if field not in status:

@@ -252,9 +252,9 @@ class ModelReconciler:
             scores=self._scores.of(key),
             steps=decision.memory,
         )
-        await self._write_status(model, result, decision.news)
-        if is_other_split(turn.memory, decision.memory):
-            self._wake_config()  # The gateway's config says it.
+        await self._write_status(
+            model, result, decision.news, is_in_config=is_other_split(turn.memory, decision.memory)
+        )
         self._tell_dependents(key, standing_of(result.status))
         return _recheck(result, written, SOON if decision.memory != turn.memory else decision.after)
 
@@ -310,12 +310,17 @@ class ModelReconciler:
         for dependent in sorted(self._gateway.dependents.get(key, ())):
             self._wake(dependent)
 
-    async def _write_status(self, model: Model, result: StatusResult, news: Iterable[News] = ()) -> None:
+    async def _write_status(
+        self, model: Model, result: StatusResult, news: Iterable[News] = (), *, is_in_config: bool = False
+    ) -> None:
+        """Write it if it has changed; `is_in_config`: the gateway's config says what is new in it."""
         if not result.changed:
             return
-        await apply_declared(self._kube, _status_manifest(model, dict(result.status)))
-        if start_failure_of(result.status) != start_failure_of(model.status):
-            self._wake_config()  # The gateway's config says it.
+        written = await apply_declared(self._kube, _status_manifest(model, dict(result.status)))
+        if is_in_config or start_failure_of(result.status) != start_failure_of(model.status):
+            # NB: a list of all models that does not show it yet is too old for the config.
+            self._kube.versions.saw(LLM_MODELS, written)
+            self._wake_config()
         for transition in result.transitions:
             log.info(
                 "condition changed",

@@ -54,7 +54,7 @@ class World:
 
     async def put(self, image: str, **rollout: Any) -> None:
         """Write the model as its user does, with this image."""
-        said = {"steps": STEPS, "gate": GATE, **rollout}
+        said = {key: value for key, value in {"steps": STEPS, "gate": GATE, **rollout}.items() if value is not None}
         engine = {"type": "Simulator", "image": f"example.com/engine:{image}"}
         await self.kube.apply(simulated("one", self.namespace, engine=engine, replicas=2, rollout=said), manager="user")
 
@@ -78,7 +78,7 @@ class World:
             assert said == (True, state, reason), seen
             return True
 
-        await eventually(is_so, what=f"{state} {reason or ''}", seconds=60)
+        await eventually(is_so, what=f"{state} {reason or ''}", seconds=120)
         return seen
 
     async def image(self, name: str) -> str | None:
@@ -93,7 +93,7 @@ class World:
         async def is_so() -> bool:
             return await find(self.kube, DEPLOYMENTS, name, self.namespace) is None
 
-        await eventually(is_so, what=f"no {name}", seconds=60)
+        await eventually(is_so, what=f"no {name}", seconds=120)
 
     async def act(self, text: str) -> None:
         """Ask for something as `capstan rollout` does."""
@@ -193,7 +193,7 @@ async def test_worse_revision_is_rolled_back(world: World, start_operator: Any) 
         found = [pod for pod in await world.kubelet.pods() if pod["metadata"]["labels"][COMPONENT_LABEL] == "engine"]
         return {pod["metadata"]["uid"] for pod in found} == before
 
-    await eventually(only_those, what="the stable pods alone", seconds=60)
+    await eventually(only_those, what="the stable pods alone", seconds=120)
     operator.kill()
     start_operator(**world.settings)
     world.outcome = Outcome.PASS
@@ -237,7 +237,7 @@ async def test_operator_that_is_killed_goes_on(world: World, start_operator: Any
         state = (await world.rollout()).get("state")
         return state == at or (state == "Complete" and await world.image("one-model") == "two")
 
-    await eventually(is_there, what=at, seconds=60)
+    await eventually(is_there, what=at, seconds=120)
     operator.kill()
     start_operator(**world.settings)
     await world.says("Complete")
@@ -270,7 +270,7 @@ async def test_without_steps_pods_are_replaced_at_once(world: World, start_opera
         plain = await world.image("one-model") == "two" and "rollout" not in model["status"]
         return plain and await find(world.kube, CONFIG_MAPS, "one-rollout", world.namespace) is None
 
-    await eventually(is_plain, what="a plain rollout", seconds=60)
+    await eventually(is_plain, what="a plain rollout", seconds=120)
     assert await find(world.kube, DEPLOYMENTS, "one-canary", world.namespace) is None
 
 
