@@ -5,6 +5,7 @@ that they are comparable whatever limits and guards are around. Nothing is count
 tried.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -19,6 +20,7 @@ from capstan_gateway.errors import GatewayError, UpstreamRejected
 from capstan_gateway.pipeline.arms import BOOT, bucket_of
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
+from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.layers import AnswerFunction
 from capstan_gateway.pipeline.reply import Reply, StreamReply
 from capstan_gateway.pipeline.source_around import SourceAround
@@ -27,10 +29,13 @@ from capstan_gateway.routing.unroutable import RoutingError
 from capstan_gateway.routing.verdicts import FULL, REQUEST_TIMEOUT, SERVER_ERROR
 from capstan_gateway.selection.shares import PLACES, Turns
 from capstan_gateway.streaming.port import Relay
-from capstan_gateway.upstream.errors import UpstreamError
+from capstan_gateway.upstream.errors import DeadlineExceeded, DeadlineKind, UpstreamError
 
 FAILURES: Final = (RoutingError, UpstreamError, GatewayError)
 MICROS: Final = 1_000_000
+SILENT_SECONDS: Final = 30.0
+"""After so long without a word whoever goes away has been given none: a revision that hangs fails nobody else in time.
+It is the same for both revisions, so that clients that are only impatient make no difference between them."""
 
 
 class Try:
@@ -99,15 +104,19 @@ class Counted:
         if ask.request.route.counts:
             return await inner(ask)
         clock = self._deps.clock
-        call = _Call(self, self._bucket(ask), clock(), ask, clock)
+        began, main = clock(), self._model.main
+        call = _Call(self, self._bucket(ask), began, ask, clock)
         ask.on_end(call.end)
         try:
-            reply = await inner(ask)
+            reply = await (inner(ask) if main is self._model else self._in_half(inner, ask))
         except FAILURES as error:
             if is_fault(error):
                 self.failed(call.bucket)
             raise
-        main = self._model.main
+        except asyncio.CancelledError:
+            if clock() - began >= SILENT_SECONDS:
+                self.failed(call.bucket)
+            raise
         if main is not self._model:
             main.endpoints.arrived += 1  # How much is asked of a model is asked of both.
         if isinstance(reply, StreamReply):
@@ -115,6 +124,21 @@ class Counted:
         else:
             call.whole()
         return reply
+
+    async def _in_half(self, inner: AnswerFunction, ask: Ask) -> Reply:
+        """Give the reply of a revision that is tried, which has half of the time that is left: in the other half the
+        stable one can still answer. All of it for what must not be sent twice, which nobody else would answer."""
+        if not is_repeatable(ask.request, native=False):
+            return await inner(ask)
+        now = self._deps.loop_time()
+        deadline = asyncio.timeout_at(now + (ask.expires_at - now) / 2)
+        try:
+            async with deadline:
+                return await inner(ask)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise DeadlineExceeded(self._model.id, DeadlineKind.FIRST_TOKEN) from None
 
     def failed_for(self, ask: Ask) -> None:
         """Count a request that it should have answered and could not."""
