@@ -39,6 +39,8 @@ class MemoryFeedback:
         before = self._kept.get(name)
         if before is not None and _same(before.said, said):
             return Put.SAME
+        if before is not None:
+            said = said.model_copy(update={"arms": before.said.arms})  # Where it is counted, whoever gave it again.
         self._last += 1
         self._kept[name] = _Kept(self._last, said)
         self._kept.move_to_end(name)
@@ -70,7 +72,7 @@ class MemoryFeedback:
             tally = tallies.setdefault(arm.member, Tally())
             if before is None:
                 tally.add(Quantity.FEEDBACK, arm.bucket, millis)
-            elif tally.counters().of(Quantity.FEEDBACK).count:
+            elif any(bucket == arm.bucket for bucket, *_ in tally.counters().of(Quantity.FEEDBACK).buckets):
                 tally.replace(Quantity.FEEDBACK, arm.bucket, round(before.score * WHOLE), millis)
         while len(self._arms) > MOST_EXPERIMENTS:
             self._arms.popitem(last=False)

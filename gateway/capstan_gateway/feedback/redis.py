@@ -43,6 +43,14 @@ if found then old = cjson.decode(found) end
 if old and now - old.at >= tonumber(ARGV[3]) * 1000 then old = nil end
 if old and old.millis == new.millis and old.comment == new.comment and old.source == new.source then return 2 end
 
+-- An answer is counted in the arms in which it was spoken of first, whoever has given it again out of a cache.
+local arms = {}
+for place = 3, #KEYS do
+  arms[place - 2] = {KEYS[place], ARGV[7 + (place - 3) * 2] .. '|' .. ARGV[8 + (place - 3) * 2]}
+end
+if old then arms, new.arms = old.counted or {}, old.arms end
+new.counted = arms
+
 -- First of all what takes memory: a Redis that has none refuses a script's first write only.
 local last = redis.call('HINCRBY', KEYS[2], 'last', 1)
 if found then
@@ -70,18 +78,17 @@ redis.call('HSET', KEYS[2], 'first', first)
 redis.call('PEXPIRE', KEYS[1], ARGV[3] * 1000)
 redis.call('PEXPIRE', KEYS[2], ARGV[3] * 1000)
 
-for place = 3, #KEYS do
-  local name = ARGV[7 + (place - 3) * 2] .. '|' .. ARGV[8 + (place - 3) * 2]
-  local known = redis.call('HLEN', KEYS[place]) > 0
-  if old and known then
-    redis.call('HINCRBY', KEYS[place], name .. '|sum', new.millis - old.millis)
-    redis.call('HINCRBY', KEYS[place], name .. '|squares', new.millis * new.millis - old.millis * old.millis)
+for _, arm in ipairs(arms) do
+  local key, name = arm[1], arm[2]
+  if old and redis.call('HEXISTS', key, name .. '|count') == 1 then
+    redis.call('HINCRBY', key, name .. '|sum', new.millis - old.millis)
+    redis.call('HINCRBY', key, name .. '|squares', new.millis * new.millis - old.millis * old.millis)
   elseif not old then
-    redis.call('HINCRBY', KEYS[place], name .. '|count', 1)
-    redis.call('HINCRBY', KEYS[place], name .. '|sum', new.millis)
-    redis.call('HINCRBY', KEYS[place], name .. '|squares', new.millis * new.millis)
+    redis.call('HINCRBY', key, name .. '|count', 1)
+    redis.call('HINCRBY', key, name .. '|sum', new.millis)
+    redis.call('HINCRBY', key, name .. '|squares', new.millis * new.millis)
   end
-  redis.call('PEXPIRE', KEYS[place], ARGV[5] * 1000)
+  redis.call('PEXPIRE', key, ARGV[5] * 1000)
 end
 return old and 1 or 0
 """

@@ -128,6 +128,30 @@ async def test_an_arm_counts_each_answer_once(stores: Stores) -> None:
     assert measure.buckets == ((7, 1, 250), (9, 1, 500))
 
 
+@pytest.mark.parametrize("change", [{"bucket": 9}, {"member": "n/b"}, {"epoch": "f"}], ids=["user", "member", "epoch"])
+async def test_an_answer_that_was_given_again_stays_counted_where_it_is(
+    stores: Stores, change: dict[str, object]
+) -> None:
+    """A cache gives an answer to others of the tenant, by the same id: what they say of it takes the place of what was
+    said, in the arm that this was counted in. So sums are those of the values that were counted. Twins agree."""
+    other = ARM.model_copy(update=change)
+    told = []
+    for store in stores.both():
+        await store.put(Name("red", "1"), stores.said("1", 1000, "", ARM))
+        await store.put(Name("red", "2"), stores.said("2", 0, "", other))
+        for millis in (0, 1000, 250):
+            await store.put(Name("red", "1"), stores.said("1", millis, "", other))
+        told.append([await store.arms("n/r", epoch) for epoch in ("e", "f")])
+    assert told[0] == told[1]
+    counted = {
+        (epoch, member, bucket): (count, total)
+        for epoch, arms in zip(("e", "f"), told[0], strict=True)
+        for member, counters in arms.items()
+        for bucket, count, total in counters.of(Quantity.FEEDBACK).buckets
+    }
+    assert counted == {("e", "n/a", 7): (1, 250), (other.epoch, other.member, other.bucket): (1, 0)}
+
+
 async def test_two_at_once_are_one(stores: Stores) -> None:
     """Two replicas that are told the same at the same time keep it once."""
     _, store = stores.both()
