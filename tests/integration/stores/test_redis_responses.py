@@ -11,6 +11,12 @@ from random import Random
 import pytest
 import redis as client_library
 
+from capstan_contract.evaluation import Criterion, Evaluation
+from capstan_contract.feedback import Feedback, Label
+from capstan_contract.samples import put_call
+from capstan_gateway.feedback.given import Answered, Name
+from capstan_gateway.feedback.port import Put
+from capstan_gateway.feedback.redis import RedisFeedback, SharedGiven
 from capstan_gateway.memory import MemoryBudget
 from capstan_gateway.settings import Settings
 from capstan_gateway.stores.keys import tenant_prefix
@@ -316,7 +322,8 @@ async def test_stores_of_the_settings(tmp_path: Path) -> None:
 
 
 async def test_the_rights_that_it_needs(server: RedisServer) -> None:
-    """A user with the rights of docs/install.md, and no others, is enough; a call without a right is refused."""
+    """A user with the rights of docs/install.md, and no others, is enough for responses that are stored, samples of
+    answers and feedback; a call without a right is refused."""
     rights = re.search(r"ACL SETUSER capstan on '>PASSWORD' (.+)$", INSTALL.read_text(), re.MULTILINE)
     assert rights is not None
     with server.client() as client:
@@ -327,6 +334,15 @@ async def test_the_rights_that_it_needs(server: RedisServer) -> None:
         assert await made.kept("r1", "r4") == ["r4"]
         assert await made.store.delete("t", "r4") is True
         assert await made.redis.read("capstan:x", ["y"]) == [None]
+        evaluation = Evaluation(perHour=10, criteria=(Criterion(name="polite", text="It is polite."),), judge="n/j")
+        put = put_call("n/m", "{}", b"sample", evaluation, most=10)
+        assert await made.redis.run_script(put.script, put.keys, put.arguments) == 1
+        name, said = Name("t", "a"), Feedback(at=1, id="a", score=1, label=Label.GOOD)
+        assert await RedisFeedback(made.redis, most=1, seconds=60, now_ms=lambda: 1).put(name, said) is Put.NEW
+        given = SharedGiven(made.redis, most=8, seconds=60)
+        for answer in ("a", "b"):
+            await given.write([(Name("t", answer), Answered(1, "m", "m", "r"))])
+        assert await given.find(Name("t", "b")) == Answered(1, "m", "m", "r")
         with pytest.raises(StoreDown):
             await made.redis.read("others", ["y"])
         assert made.redis.failure == "NoPermissionError"
