@@ -1,9 +1,12 @@
 """Two runs of one suite: is the candidate as good as the baseline? Pass, Fail or Inconclusive, by scorer and in all.
 
     Fail           the candidate is worse, by more than chance (Holm over the scorers that may gate), and not surely
-    within the margin; or it is surely worse than the margin, which is the whole interval below -margin Pass
-    the candidate is surely not worse than the margin: the whole interval is above -margin Inconclusive   neither: there
-    were too few cases to say
+                   within the margin
+    Pass           it is surely not worse than the margin: the whole interval is above -margin
+    Inconclusive   neither: there were too few cases to say
+
+An interval of one scorer that lies below -margin is no Fail by itself: of many scorers one has such an interval by
+chance, as it has a small p-value by chance.
 
 Repeats of a case are one number, their mean, because they are no further cases. A case that contradicts itself on the
 baseline is flaky: it is named, and is in no list of regressions, but it stays in the mean and in the test. To leave it
@@ -158,15 +161,15 @@ def _conclude(finding: _Finding, p_value: float, margin: float, alpha: float, st
     pairs, scored, interval = finding.pairs, finding.scored, finding.interval
     missing = len(pairs.cases) - len(scored)
     lost = sum(_lost(pairs.cases))
-    # NB: a few cases can have an interval below -margin, and still no more than chance in them.
-    surely = finding.p_value <= alpha and interval.high < -margin
     worse = p_value <= alpha and finding.difference < 0
     outcome, note = Outcome.INCONCLUSIVE, ""
     if not scored:
         note = "no case has a score in both runs"
-    elif surely or (worse and interval.low <= -margin):
+    elif worse and interval.low <= -margin:
         outcome = Outcome.FAIL
     elif interval.low <= -margin:
+        # NB: a few cases can have an interval below -margin, and still no more than chance in them; so can one scorer
+        # of many.
         note = "too few cases to say"
     elif missing > MOST_MISSING * len(pairs.cases):
         note = f"{missing} of {len(pairs.cases)} cases have no score in one of the runs"
