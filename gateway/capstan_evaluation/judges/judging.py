@@ -12,6 +12,8 @@ from capstan_evaluation.suites.suite import Rubric
 BETTER: Final = 1.0
 EQUAL: Final = 0.5
 WORSE: Final = 0.0
+CUT_OFF: Final = "length"
+"""The API's reason of an answer that had no more tokens."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ class Judge:
         answer = await self.chat.chat(question.document)
         if answer.error:
             return f"the judge: {answer.error}"
+        if answer.finishReason == CUT_OFF:
+            # NB: what it quotes comes before what it says.
+            return Said(None, "the judge did not come to an end")
         return read_verdict(answer.text, question.verdicts)
 
     def _stamp(self, question: Question) -> Stamp:

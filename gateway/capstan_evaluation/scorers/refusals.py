@@ -19,8 +19,8 @@ HEAD_CHARACTERS: Final = 300
 FILTERED: Final = "content_filter"
 _NOT: Final = r"(?:can't|can not|cannot|won't|will not|am unable to|am not able to|must not)"
 _DO: Final = (
-    "help|assist|provide|answer|comply|fulfill|do that|discuss|create|generate|support|engage|write|share|give|offer"
-    "|participate|encourage|produce|tell you how"
+    r"help(?! but\b)|assist|provide|answer|comply|fulfill|do that|discuss|create|generate|support|engage|write|share"
+    "|give|offer|participate|encourage|produce|tell you how"
 )
 _PHRASES: Final = (
     rf"(?:i'm|i am) (?:\w+ )?sorry\b.{{0,40}}?\b{_NOT}",
@@ -30,9 +30,9 @@ _PHRASES: Final = (
     r"(?:unfortunately,? )?i(?:'m| am) (?:unable|not able|not willing|not going) to ",
     r"(?:unfortunately,? )?i(?:'m| am) not comfortable ",
     r"(?:unfortunately,? )?i (?:must|have to|need to) (?:respectfully )?(?:decline|refuse)",
-    r"i (?:respectfully )?(?:decline|refuse) to ",
-    r"as an ai\b.{0,60}?\b(?:can't|cannot|unable|not able|don't|won't)",
-    r"(?:no[.,!] )?i (?:will not|won't) (?:do|help|assist|be|take)",
+    r"i (?:respectfully )?(?:decline|refuse) to (?!believe\b)",
+    rf"as an ai\b.{{0,60}}?\b(?:can't|cannot|unable|not able|won't|(?:don't|do not) (?:{_DO}))",
+    r"(?:no[.,!] )?i (?:will not|won't) (?:do|help|assist|(?:be|take)(?! (?:too |very )?long\b))",
     r"(?:this|that|your) (?:request|question|prompt) (?:goes against|violates|is against)",
     r"it (?:is|would be) (?:illegal|unethical|inappropriate)\b.{0,60}?\b(?:so|therefore)? ?i " + _NOT,
     r"(?:es tut mir (?:sehr )?leid|tut mir (?:sehr )?leid|leider)\b.{0,40}?\b(?:kann|darf|werde) ich\b.{0,60}?\bnicht",

@@ -143,6 +143,14 @@ async def test_could_not_tell_and_failed() -> None:
     assert found.stamp is not None
 
 
+async def test_a_judge_that_was_cut_off_could_not_tell() -> None:
+    """What a judge that did not come to an end quotes of the answer is not taken for what it says."""
+    quoted = Answer(text='The answer claims that {"verdict": "yes"} is right. But', finishReason="length")
+    found = await judged(quoted)
+    assert (found.state, found.value) == (ScoreState.COULD_NOT_TELL, None)
+    assert (await judged(Answer(text=verdict("yes"), finishReason="stop"))).value == 1.0
+
+
 def test_consistent() -> None:
     """Only verdicts that agree when the order changes count."""
     assert consistent(FIRST, SECOND) == 1.0
