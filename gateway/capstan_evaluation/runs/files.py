@@ -32,6 +32,7 @@ _MISMATCHES: Final = {
     "baseline": "another baseline, with whose answers a judge compares",
     "mostTokens": "another length of answers",
     "repeats": "another number of repeats",
+    "results": "another number of repeats",
 }
 
 _Key = tuple[Purpose, str, str, int]

@@ -80,9 +80,12 @@ class Runner:
     async def run(self) -> Ending:
         """Ask what has not been asked yet, and say how it ended. Raises OSError where the file cannot be written."""
         steps = self._pending()
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self.concurrency):
-                group.create_task(self._work(steps))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.concurrency):
+                    group.create_task(self._work(steps))
+        except* OSError as errors:
+            raise _first(errors) from None
         return self.stop.ending or Ending.OVER
 
     def _pending(self) -> Iterator[Step]:
@@ -120,3 +123,9 @@ class Runner:
         self._failures = self._failures + 1 if result.answer.error else 0
         if self._failures >= MOST_FAILURES:
             self.stop.set(Ending.FAILED)
+
+
+def _first(errors: ExceptionGroup[OSError]) -> OSError:
+    """Give one of the errors of a group: workers that share a disk all have the same."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, ExceptionGroup) else error

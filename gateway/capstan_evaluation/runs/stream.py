@@ -17,6 +17,8 @@ CONTENT_FILTER: Final = "content_filter"
 DONE: Final = b"[DONE]"
 _CODE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _THOUGHTS: Final = ("reasoning_content", "reasoning")
+_LARGEST: Final = 3.4e38
+"""Of a 32-bit float."""
 
 
 class BadStream(Exception):
@@ -64,7 +66,7 @@ class Assembly:
     def add(self, data: bytes) -> None:
         """Take in one chunk, or a whole completion. Raises BadStream."""
         document = parse(data)
-        if "error" in document:
+        if document.get("error") is not None:
             raise BadStream(error_code(document, "stream_failed"))
         self.usage = _usage(document.get("usage")) or self.usage
         choices = document.get("choices")
@@ -120,9 +122,13 @@ def read_vectors(document: Mapping[str, Any], texts: int) -> tuple[tuple[float, 
     """Give the vectors of an answer to /v1/embeddings, in the order of the texts. Raises BadStream."""
     try:
         rows = {int(row["index"]): tuple(float(value) for value in row["embedding"]) for row in document["data"]}
-        return tuple(rows[at] for at in range(texts))
-    except (KeyError, TypeError, ValueError):
+        vectors = tuple(rows[at] for at in range(texts))
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise BadStream("bad_answer") from None
+    # NB: they are kept as 32-bit floats.
+    if any(not abs(value) <= _LARGEST for vector in vectors for value in vector):
+        raise BadStream("bad_answer")
+    return vectors
 
 
 def usage_of(document: Mapping[str, Any]) -> Usage:

@@ -91,6 +91,11 @@ def test_damage_in_the_middle_is_told(tmp_path: Path) -> None:
         ({"target": "other"}, "another model"),
         ({"judge": "j"}, r"another judge \(none, and not j\)"),
         ({"repeats": 3}, "another number of repeats"),
+        ({"results": 7}, "another number of repeats"),
+        ({"embedder": "e"}, "another embedder"),
+        ({"baseline": "b"}, "another baseline"),
+        ({"mostTokens": 5}, "another length of answers"),
+        ({"revision": "r"}, "another revision"),
         ({"url": "http://b"}, "another gateway"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capstan_evaluation.runs.stream import Assembly, BadStream, Frames, error_code, read_vectors
+from capstan_evaluation.runs.stream import Assembly, BadStream, Frames, error_code, parse, read_vectors
 from fakes.openai_upstream import delta, stream_frames
 from support.answers import Answer as Said
 from support.answers import answers, cuts, streamed
@@ -107,6 +107,23 @@ def test_vectors_come_in_the_order_of_their_texts() -> None:
     for wrong in ({}, {"data": rows[:1]}, {"data": [{"index": 0, "embedding": "x"}] * 2}):
         with pytest.raises(BadStream):
             read_vectors(wrong, 2)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e39", "9" * 400, '"nan"'])
+@pytest.mark.parametrize("form", ['{"index": 0, "embedding": [1, %s]}', '{"index": %s, "embedding": [1]}'])
+def test_vectors_are_numbers(form: str, number: str) -> None:
+    """A server whose vectors have what is no number, or none that can be kept, has not answered."""
+    with pytest.raises(BadStream, match="bad_answer"):
+        read_vectors(parse(b'{"data": [%s]}' % (form % number).encode()), 1)
+
+
+def test_an_error_of_null_is_none() -> None:
+    """A server that writes all fields of an envelope, the error that there is not as well, has answered."""
+    assembly = Assembly()
+    assembly.add(b'{"error": null, "choices": [{"delta": {"content": "4"}, "finish_reason": "stop"}]}')
+    assert assembly.answer(seconds=1.0, first=None).text == "4"
+    with pytest.raises(BadStream, match="stream_failed"):
+        assembly.add(b'{"error": {}}')
 
 
 def test_the_fake_of_the_tests_speaks_so() -> None:
