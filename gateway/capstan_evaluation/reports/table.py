@@ -21,7 +21,7 @@ def render_table(run: Run, baseline: Run | None, verdict: Verdict | None, *, wid
     blocks = [_head(run, figures, width), _scores(figures.scorers, width)]
     if verdict is not None:
         against = "" if baseline is None else f" against {baseline.header.target} of {baseline.header.began}"
-        blocks += [f"Compared{against}", _comparisons(verdict.comparisons, width)]
+        blocks += [f"Compared{printable(against)}", _comparisons(verdict.comparisons, width)]
         blocks += [_explained(one, width) for one in verdict.comparisons]
         blocks.append(f"Verdict: {verdict.outcome.value}")
     lines = [line for block in blocks if block for line in [*block.split("\n"), ""]]
@@ -93,17 +93,17 @@ def _comparisons(comparisons: Sequence[Comparison], width: int) -> str:
 
 
 def _explained(one: Comparison, width: int) -> str:
-    lines = []
+    lines, name = [], printable(one.scorer)
     if one.note:
-        lines.append(f"{one.scorer}: {printable(one.note)}")
+        lines.append(f"{name}: {printable(one.note)}")
     if one.binary and (one.regressions or one.improvements):
-        lines.append(f"{one.scorer}: {len(one.regressions)} cases worse, {len(one.improvements)} better")
-    for name, cases in (("worse", one.regressions), ("flaky", one.flaky)):
+        lines.append(f"{name}: {len(one.regressions)} cases worse, {len(one.improvements)} better")
+    for kind, cases in (("worse", one.regressions), ("flaky", one.flaky)):
         if cases:
             more = f" and {len(cases) - MOST_CASES} more" if len(cases) > MOST_CASES else ""
-            lines.append(f"{one.scorer}: {name}: {', '.join(map(printable, cases[:MOST_CASES]))}{more}")
+            lines.append(f"{name}: {kind}: {', '.join(map(printable, cases[:MOST_CASES]))}{more}")
     lines.append(
-        f"{one.scorer}: could have seen a drop of {one.detectable:.1%};"
+        f"{name}: could have seen a drop of {one.detectable:.1%};"
         f" a drop of {one.margin:.1%} takes {one.neededCases} cases"
     )
     return "\n".join(part for line in lines for part in textwrap.wrap(line, width, subsequent_indent="  "))

@@ -13,7 +13,7 @@ from capstan_evaluation.reports.documents import render_json
 from capstan_evaluation.reports.html.page import render_html
 from capstan_evaluation.reports.junit import render_junit
 from capstan_evaluation.reports.summary import RunFigures, summarise
-from capstan_evaluation.reports.table import render_table
+from capstan_evaluation.reports.table import printable, render_table
 
 PASS: Final = 0
 REGRESSION: Final = 1
@@ -81,5 +81,5 @@ def falls_short(figures: RunFigures, least_score: float) -> bool:
 
 def complain(error: object) -> int:
     """Say what is wrong with a command line, a suite or a file; and give the code of that."""
-    print(f"error: {error}", file=sys.stderr)
+    print("\n".join(map(printable, f"error: {error}".split("\n"))), file=sys.stderr)
     return USAGE

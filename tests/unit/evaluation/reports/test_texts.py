@@ -25,7 +25,7 @@ from capstan_evaluation.reports.documents import render_json
 from capstan_evaluation.reports.junit import render_junit
 from capstan_evaluation.reports.summary import summarise
 from capstan_evaluation.reports.table import cells, render_table
-from capstan_operator.cli.eval_reports import decide_code
+from capstan_operator.cli.eval_reports import complain, decide_code
 
 HEADER = RunHeader(id="one", suite="sums", suiteHash="ab" * 32, target="llama", cases=2, repeats=1, began="2026-01-01")
 JUDGE = Stamp(model="j", promptHash="p", rubric="1")
@@ -82,6 +82,19 @@ def test_a_share_has_its_interval() -> None:
     """Where each case passes or does not, Wilson's interval is told."""
     (exact,) = summarise(Run(header=HEADER, results=tuple(result(str(at), at % 2 * 1.0) for at in range(20)))).scorers
     assert (exact.mean, round(exact.low or 0, 3), round(exact.high or 0, 3)) == (0.5, 0.299, 0.701)
+
+
+def test_no_name_speaks_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run of somebody else may have escapes in every name: neither table nor complaint gives them to a terminal."""
+    name = "\x1b]0;gone\x07\x1b[2J"
+    verdict = compared(Outcome.FAIL, name)
+    one = verdict.comparisons[0].model_copy(update={"scorer": name, "note": name, "flaky": (name,)})
+    odd = result(name, 0.0).model_copy(update={"scores": (Score(scorer=name, value=0.0),)})
+    run = Run(header=HEADER.model_copy(update={"suite": name, "target": name, "began": name}), results=(odd,))
+    table = render_table(run, run, verdict.model_copy(update={"comparisons": (one,)}), width=80)
+    assert complain(f"{name}\nsecond line") == 2
+    for text in (table, capsys.readouterr().err):
+        assert all(char.isprintable() or char == "\n" for char in text)
 
 
 @given(st.text(), st.text(max_size=50), st.sampled_from([None, Outcome.FAIL, Outcome.PASS, Outcome.INCONCLUSIVE]))
