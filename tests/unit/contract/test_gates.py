@@ -56,6 +56,17 @@ def test_what_decided_stays_longest() -> None:
     assert short.left == 1 + 1 + 120 + (61 - len(short.suites))
 
 
+def test_what_is_open_stays_longer_than_what_passes() -> None:
+    """Scorers that pass, and those that only inform, go before those that are inconclusive and gate."""
+    informing = scorer("informing", Outcome.INCONCLUSIVE).model_copy(update={"mayGate": False})
+    scorers = (scorer("open", Outcome.INCONCLUSIVE), informing, *(scorer(f"good-{at}") for at in range(30)))
+    open_ = suite("open", Outcome.INCONCLUSIVE, *scorers)
+    short = read_gate_summary(write_gate_summary(GateSummary(outcome=Outcome.INCONCLUSIVE, suites=(open_,))))
+    assert short is not None
+    assert [one.scorer for one in short.suites[0].scorers] == ["open"]
+    assert short.left == 31
+
+
 @given(st.text(max_size=3000), st.lists(st.text(max_size=300), max_size=40), st.integers(0, 30))
 def test_no_summary_is_larger_than_a_termination_message(error: str, ids: list[str], suites: int) -> None:
     """Whatever is in it, in whichever language, it has room, and can be read."""

@@ -1,8 +1,24 @@
 """What a run has to ask."""
 
-from capstan_evaluation.records import Answer, Usage
-from capstan_evaluation.runs.plan import count_results, ends, join_answers, prompt_of, request_of, steps_of
+from collections.abc import Mapping
+from typing import Any
+
+from capstan_evaluation.judges.judging import Judge
+from capstan_evaluation.judges.scoring import Helpers
+from capstan_evaluation.records import Answer, Result, Run, RunHeader, Score, ScoreState, Usage
+from capstan_evaluation.runs.conduct import SuiteScorer
+from capstan_evaluation.runs.plan import (
+    count_results,
+    ends,
+    is_unsettled,
+    join_answers,
+    prompt_of,
+    request_of,
+    steps_of,
+)
+from capstan_evaluation.suites.checks import Pairwise
 from capstan_evaluation.suites.suite import Case, Message, Suite, Turn
+from support.evaluation import ScriptedChat
 
 
 def case(name: str, *prompts: str, **fields: object) -> Case:
@@ -58,3 +74,37 @@ def test_a_prompt_is_read_by_people() -> None:
     """One message is itself; more stand behind their roles."""
     assert prompt_of(case("a", "hello"), ()) == "hello"
     assert prompt_of(case("a", "one", "two"), ("x",)) == "user: one\n\nassistant: x\n\nuser: two"
+
+
+def test_what_says_nothing_of_a_case_is_made_anew() -> None:
+    """A scorer that failed, and an error of the moment, are looked at again; a judge that could not tell is not."""
+    fine = Score(scorer="a", value=1.0)
+    for answer, state, unsettled in (
+        (Answer(text="x"), ScoreState.FAILED, True),
+        (Answer(text="x"), ScoreState.COULD_NOT_TELL, False),
+        (Answer(text="x"), ScoreState.SCORED, False),
+        (Answer(error="timeout", transient=True), ScoreState.SCORED, True),
+        (Answer(error="model_not_found"), ScoreState.SCORED, False),
+    ):
+        other = Score(scorer="b", state=state, value=1.0 if state is ScoreState.SCORED else None)
+        assert is_unsettled(Result(case="c", request="r", answer=answer, scores=(fine, other))) is unsettled
+
+
+async def test_a_repeat_is_compared_with_the_same_one_of_the_baseline() -> None:
+    """A judge is shown the baseline's answer to the same repeat, and the first one where it was asked less often."""
+    check = Pairwise(type="Pairwise")
+    asked = case("c", "hi", checks=(check,), repeats=3)
+    header = RunHeader(id="b", suite="s", suiteHash="h", target="t", cases=1, repeats=2)
+    results = tuple(Result(case="c", repeat=at, request="r", answer=Answer(text=f"before {at}")) for at in range(2))
+    shown: list[str] = []
+
+    def say(document: Mapping[str, Any]) -> str:
+        shown.append(document["messages"][1]["content"])
+        return '{"reason": "", "verdict": "tie"}'
+
+    scorer = SuiteScorer(Helpers(Judge(ScriptedChat(say), "j")), Run(header=header, results=results))
+    for repeat, before in ((0, "before 0"), (1, "before 1"), (2, "before 0")):
+        shown.clear()
+        [score] = await scorer.score(asked, Answer(text="now"), repeat)
+        assert score.value == 0.5
+        assert all(before in text for text in shown)
