@@ -103,7 +103,10 @@ class ModelReconciler:
         self._wake_config = wake_config
         self._stable_specs = stable_specs or StableSpecs(kube)
         self._rollouts = Rollouts(
-            settings.build, split=lambda key: acknowledger.split(key), counts=counts or NoCounts()
+            settings.build,
+            split=lambda key: acknowledger.split(key),
+            counts=counts or NoCounts(),
+            scores=self._scores.of,
         )
         self._templates = Templates()
         self._children = ChildWriter(kube)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
+from capstan_contract.evaluation import TrackScores
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.api.rollout import RolloutStatus
@@ -67,10 +68,12 @@ class Rollouts:
         *,
         split: Callable[[ObjectKey], Recorded | None],
         counts: TrackCounts,
+        scores: Callable[[ObjectKey], tuple[TrackScores, ...] | None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._split = split
         self._counts = counts
+        self._scores = scores
 
     def begin(self, model: Model, own: Snapshot) -> tuple[Turn, Snapshot]:
         """Begin a look; give the Snapshot without the pods that are not stable ones."""
@@ -123,7 +126,9 @@ class Rollouts:
     def _see(self, turn: Turn, own: Snapshot, desired: DesiredModel | None, now: datetime) -> Seen:
         assert turn.newest is not None  # noqa: S101
         counts = self._counts.of(turn.model.key, try_of(turn.memory)) if turn.memory else None
-        tracks = Tracks(self._split_of(turn.model.key), *(counts or (None, None)))
+        key = turn.model.key
+        stable, canary = counts or (None, None)
+        tracks = Tracks(self._split_of(key), stable, canary, self._scores(key) or ())
         return see(
             turn.model,
             turn.newest,

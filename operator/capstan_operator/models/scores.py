@@ -42,7 +42,8 @@ class ScoreWatch:
     def look(self, model: Model) -> None:
         """Take note of a model as it is now."""
         wanted = model.spec.evaluation if model.spec else None
-        if wanted is None or wanted.alertBelow is None:
+        is_gate = model.spec is not None and model.spec.rollouts.gates.score is not None
+        if wanted is None or (wanted.alertBelow is None and not is_gate):
             self._models.pop(model.key, None)
         else:
             self._models[model.key] = model

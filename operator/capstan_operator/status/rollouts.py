@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from capstan_contract.evaluation import TrackScores
 from capstan_contract.gates import read_gate_summary
 from capstan_contract.names import CANARY, COMPONENT_LABEL, TRACK_LABEL
 from capstan_contract.tracks import Counters
@@ -44,11 +45,12 @@ NO_ROOM: Final = frozenset({"InsufficientGPU", "Unschedulable"})
 
 @dataclass(frozen=True)
 class Tracks:
-    """What the gateways say of the model's rollout."""
+    """What the gateways, and the scorer, say of the model's rollout."""
 
     split: Split | None = None
     stable: Counters | None = None
     canary: Counters | None = None
+    scores: tuple[TrackScores, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def see(
         split=tracks.split,
         stable_counts=tracks.stable,
         canary_counts=tracks.canary,
+        scores=tracks.scores,
         action=read_action(model.asked, ROLLOUT_ACTION_ANNOTATION, ROLLOUT_BY_ANNOTATION),
     )
 

@@ -65,6 +65,12 @@ GATE = (
 
 SPEC = (
     Rule(
+        cel="!has(self.rollout) || !has(self.rollout.gate) || !has(self.rollout.gate.score) || has(self.evaluation)",
+        message="needs `evaluation`: it is the scores of sampled answers that are compared",
+        holds=lambda self: self.rollout is None or self.rollout.gates.score is None or self.evaluation is not None,
+        field_path=".rollout.gate.score",
+    ),
+    Rule(
         cel="!has(self.rollout) || !has(self.rollout.whenNoRoom) || self.rollout.whenNoRoom != 'ReplaceOne'"
         " || !has(self.scaling)",
         message="must not be ReplaceOne together with `scaling`, which says how many replicas there are",

@@ -7,28 +7,45 @@ at most. A gate fails when the whole interval is beyond its limit, passes when t
 Inconclusive as long as the limit is inside.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
 from typing import Final
 
+from capstan_contract.evaluation import TrackScores
 from capstan_contract.gates import Outcome
+from capstan_contract.names import CANARY, STABLE
 from capstan_contract.tracks import Counters, Measure, Quantity, bounds_of
-from capstan_evaluation.statistics.closed.always_valid import Bucket, clustered_difference, clustered_ratio
+from capstan_evaluation.statistics.closed.always_valid import (
+    Bucket,
+    Moments,
+    clustered_difference,
+    clustered_ratio,
+    mean_difference,
+)
 from capstan_evaluation.statistics.closed.intervals import Interval
 from capstan_evaluation.statistics.closed.quantiles import quantile_ratio
 from capstan_operator.api.rollout import GateEvidence, RolloutGate
 
 ALPHA: Final = 0.05
-MILLIS: Final = 1000
+MOST_NAME: Final = 128
 NANOS: Final = 1_000_000_000
 MICROS: Final = 1_000_000
 
 _Judge = Callable[[float], GateEvidence]
 
 
-def judge_live(gate: RolloutGate, stable: Counters, canary: Counters, *, step: int) -> tuple[GateEvidence, ...]:
-    """Judge each live gate that is named."""
-    judges = tuple(_judges(gate, stable, canary, step))
+def judge_live(
+    gate: RolloutGate,
+    stable: Counters,
+    canary: Counters,
+    *,
+    step: int,
+    scores: Sequence[TrackScores] = (),
+    revision: str = "",
+) -> tuple[GateEvidence, ...]:
+    """Judge each live gate that is named. `scores` is what the scorer says of the model, `revision` that of the canary
+    in it."""
+    judges = (*_judges(gate, stable, canary, step), *_worse(gate.score, scores, revision, step))
     return tuple(judge(ALPHA / len(judges)) for judge in judges)
 
 
@@ -52,11 +69,9 @@ def _judges(gate: RolloutGate, stable: Counters, canary: Counters, step: int) ->
     if latency and latency.interTokenP95:
         yield _slower("latency.interTokenP95", latency.interTokenP95, stable, canary, Quantity.INTER_TOKEN, step)
     if gate.errorRate:
-        yield _apart("errorRate", gate.errorRate, stable, canary, Quantity.ERROR, step)
+        yield _failing("errorRate", gate.errorRate, stable, canary, step)
     if gate.costPerRequest:
         yield _dearer("costPerRequest", gate.costPerRequest, stable, canary, step)
-    if gate.score:
-        yield _apart("score", gate.score, stable, canary, Quantity.JUDGED, step)
 
 
 def _slower(name: str, limit: str, stable: Counters, canary: Counters, of: Quantity, step: int) -> _Judge:
@@ -72,18 +87,41 @@ def _slower(name: str, limit: str, stable: Counters, canary: Counters, of: Quant
     return judge
 
 
-def _apart(name: str, limit: str, stable: Counters, canary: Counters, of: Quantity, step: int) -> _Judge:
-    """Of errors more are worse, of scores less."""
-
+def _failing(name: str, limit: str, stable: Counters, canary: Counters, step: int) -> _Judge:
     def judge(alpha: float) -> GateEvidence:
-        old, new, scale = stable.of(of), canary.of(of), 1 if of is Quantity.ERROR else MILLIS
-        interval = clustered_difference(_buckets(old, scale), _buckets(new, scale), alpha=alpha, span=1)
-        worse = interval if of is Quantity.ERROR else Interval(-interval.high, -interval.low)
-        means = _mean(old, scale), _mean(new, scale)
-        apart = means[1] - means[0] if means[0] is not None and means[1] is not None else None
+        old, new = stable.of(Quantity.ERROR), canary.of(Quantity.ERROR)
+        interval = clustered_difference(_buckets(old, 1), _buckets(new, 1), alpha=alpha, span=1)
+        apart = new.mean - old.mean if old.mean is not None and new.mean is not None else None
         return _evidence(
-            name, limit, step, _within(worse, float(limit)), count=new.count, interval=interval,
-            stable=means[0], candidate=means[1], difference=apart,
+            name, limit, step, _within(interval, float(limit)), count=new.count, interval=interval,
+            stable=old.mean, candidate=new.mean, difference=apart,
+        )  # fmt: skip
+
+    return judge
+
+
+def _worse(limit: str | None, scores: Sequence[TrackScores], revision: str, step: int) -> Iterator[_Judge]:
+    """Judge by each criterion that both tracks are scored by; without any nothing can be told."""
+    if limit is None:
+        return
+    tried = {one.criterion: one for one in scores if one.track == CANARY and one.revision == revision}
+    serving = {one.criterion: one for one in sorted(scores, key=lambda one: one.newest) if one.track == STABLE}
+    both = sorted(tried.keys() & serving.keys())
+    for criterion in both:
+        yield _lower(f"score/{criterion}"[:MOST_NAME], limit, serving[criterion], tried[criterion], step)
+    if not both:
+        yield _lower("score", limit, TrackScores(criterion=""), TrackScores(criterion=""), step)
+
+
+def _lower(name: str, limit: str, stable: TrackScores, canary: TrackScores, step: int) -> _Judge:
+    def judge(alpha: float) -> GateEvidence:
+        old, new = (Moments(one.count, one.total, one.squares) for one in (stable, canary))
+        interval = mean_difference(old, new, alpha=alpha, span=1)
+        worse = Interval(-interval.high, -interval.low)
+        return _evidence(
+            name, limit, step, _within(worse, float(limit)), count=int(new.count), interval=interval,
+            stable=old.mean if old.count else None, candidate=new.mean if new.count else None,
+            difference=new.mean - old.mean if old.count and new.count else None,
         )  # fmt: skip
 
     return judge

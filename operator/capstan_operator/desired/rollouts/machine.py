@@ -15,6 +15,7 @@ from datetime import datetime
 from math import ceil
 from typing import Any, Final, Literal
 
+from capstan_contract.evaluation import TrackScores
 from capstan_contract.gates import GateSummary, Outcome
 from capstan_contract.tracks import Counters
 from capstan_operator.api.rollout import (
@@ -127,6 +128,8 @@ class Seen:
     stable_counts: Counters | None = None
     """What gateways have counted since the canary got its first request; None: nobody says."""
     canary_counts: Counters | None = None
+    scores: tuple[TrackScores, ...] = ()
+    """What the scorer says of sampled answers."""
     action: Action | None = None
 
 
@@ -382,7 +385,14 @@ def _watched(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
         return memory
     if memory.state == State.STEP and memory.splitSince is None and not memory.requests:
         return memory.model_copy(update={"requests": seen.canary_counts.requests})
-    live = judge_live(seen.rollout.gates, seen.stable_counts, seen.canary_counts, step=memory.step or 1)
+    live = judge_live(
+        seen.rollout.gates,
+        seen.stable_counts,
+        seen.canary_counts,
+        step=memory.step or 1,
+        scores=seen.scores,
+        revision=memory.candidate or "",
+    )
     kept = tuple(one for one in memory.gates if not is_live(one) or one.name in {two.name for two in live})
     update = {"gates": with_evidence(kept, live), "requests": seen.canary_counts.requests}
     memory = memory.model_copy(update=update)
