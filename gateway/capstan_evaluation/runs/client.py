@@ -12,7 +12,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
@@ -91,7 +92,7 @@ def open_session(concurrency: int, context: ssl.SSLContext | None = None) -> aio
     """Open the connections. Proxies are those of the environment; the time of an ask is bounded by the ask."""
     connector = aiohttp.TCPConnector(limit=concurrency, ssl=context if context is not None else True)
     timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=30, sock_read=None)
-    return aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True, read_bufsize=2**20)
+    return aiohttp.ClientSession(connector=connector, timeout=timeout, read_bufsize=2**20)
 
 
 class Model:
@@ -186,7 +187,11 @@ class Model:
             async with (
                 asyncio.timeout(self._server.seconds),
                 self._connection.session.post(
-                    self._server.url + path, json=body, headers=headers, allow_redirects=False
+                    self._server.url + path,
+                    json=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    **_proxy(self._server.url),
                 ) as response,
             ):
                 if response.status >= 300:
@@ -245,7 +250,10 @@ class Model:
 async def tells_cost(connection: Connection, server: Server) -> bool:
     """Ask whether a server is a gateway of Capstan's, which takes fields that others refuse."""
     try:
-        async with asyncio.timeout(10), connection.session.get(server.url + HELLO, allow_redirects=False) as response:
+        async with (
+            asyncio.timeout(10),
+            connection.session.get(server.url + HELLO, allow_redirects=False, **_proxy(server.url)) as response,
+        ):
             return response.status == 200 and parse(await _whole(response, 4096)).get("name") == "capstan"
     except (TimeoutError, aiohttp.ClientError, OSError, BadStream, ValueError):
         return False
@@ -265,6 +273,24 @@ def read_url(url: str) -> str:
     if parts.query or parts.fragment:
         raise BadUrl("must have no `?` and no `#`")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _proxy(url: str) -> dict[str, Any]:
+    """Give the proxy of the environment for a server, as aiohttp takes it.
+
+    NB: its own `trust_env` would send what a .netrc has for the host in the place of the API key.
+    """
+    parts = urlsplit(url)
+    named = getproxies().get(parts.scheme)
+    if not named or proxy_bypass(parts.hostname or ""):
+        return {}
+    proxy = urlsplit(named)
+    if proxy.username is None:
+        return {"proxy": named}
+    # NB: aiohttp says to the proxy, as Proxy-Authorization, what stands here.
+    told = aiohttp.encode_basic_auth(unquote(proxy.username), unquote(proxy.password or ""))
+    plain = proxy._replace(netloc=proxy.netloc.rpartition("@")[2]).geturl()
+    return {"proxy": plain, "proxy_headers": {"authorization": told}}
 
 
 async def _whole(response: aiohttp.ClientResponse, most: int) -> bytes:

@@ -322,3 +322,29 @@ def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(BadUrl) as caught:
         read_url(url)
     assert "pw" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk-1", ""])
+async def test_no_password_of_a_netrc_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """What a .netrc has for the server's host neither takes the place of the key nor goes there without one."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login ada password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    async with engine() as upstream, asking(upstream.url, key=key) as model:
+        got = await model.chat(HELLO)
+    assert (got.text, got.error) == ("Hello!", "")
+    assert upstream.requests[0].headers.get("authorization") == (f"Bearer {key}" if key else None)
+
+
+async def test_a_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proxies are those of the environment, with their own password, and not for hosts that go without."""
+    async with engine() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.replace("http://", "http://ada:secret@"))
+        monkeypatch.setenv("no_proxy", "localhost")
+        async with asking("http://gateway.test", key="sk-1") as model:
+            assert (await model.chat(HELLO)).text == "Hello!"
+        (seen,) = proxy.requests
+        assert seen.headers["host"] == "gateway.test"
+        assert seen.headers["proxy-authorization"].startswith("Basic ")
+        async with asking(f"http://localhost:{free_port()}", key="sk-1") as model:
+            assert (await model.chat(HELLO)).error == "connection_failed"
+        assert len(proxy.requests) == 1
