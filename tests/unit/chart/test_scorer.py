@@ -132,6 +132,26 @@ def test_only_the_operator_and_prometheus_reach_it() -> None:
     ]
 
 
+def test_it_reaches_the_gateway_whoever_else_may() -> None:
+    """A list of who may ask the gateway is of clients; the scorer is the release's own."""
+    clients = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
+    policies = {"networkPolicies": {"enabled": True, "gatewayFrom": clients}}
+    (http, _) = one(render({**ON, **policies}), "NetworkPolicy", "capstan-gateway")["spec"]["ingress"]
+    assert http["from"][0] == clients[0]
+    assert http["from"][1]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "scorer"
+    (http, _) = one(render(policies), "NetworkPolicy", "capstan-gateway")["spec"]["ingress"]
+    assert http["from"] == clients
+
+
+def test_bounds_of_feedback_are_values() -> None:
+    """Each is a setting of the gateway."""
+    bounds = {"answers": 1, "sharedAnswers": 2, "answerSeconds": 300, "maxEntries": 4, "retentionSeconds": 500}
+    given = environ(container_of({"gateway": {"feedback": bounds}}, "capstan-gateway"))
+    settings = read_settings(Settings, prefix=ENV_PREFIX, environ=given, flags=argparse.Namespace())
+    assert (settings.feedback_answers, settings.feedback_shared_answers) == (1, 2)
+    assert (settings.feedback_answer_seconds, settings.feedback_entries, settings.feedback_seconds) == (300, 4, 500)
+
+
 def test_without_a_redis_it_is_refused() -> None:
     """There would be no samples."""
     done = try_render({**ON, "redis": {"enabled": False}})
