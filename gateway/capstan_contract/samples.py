@@ -69,6 +69,12 @@ TAKE: Final = (
 if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
 redis.call('XTRIM', KEYS[1], 'MINID', '=', string.format('%d', math.max(0, now - tonumber(ARGV[7]))))
 pcall(redis.call, 'XGROUP', 'CREATE', KEYS[1], 'scorers', '0')
+for _, one in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], 'scorers')) do
+  -- Each start of a scorer is another name. name, _, pending, _, idle, _
+  if one[4] == 0 and one[6] > 60 * tonumber(ARGV[3]) and one[2] ~= ARGV[1] then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'scorers', one[2])
+  end
+end
 local calls, most = tonumber(ARGV[5]), tonumber(ARGV[6])
 local hour = KEYS[2] .. string.format('%d', math.floor(tonumber(clock[1]) / 3600))
 local had = tonumber(redis.call('GET', hour) or '0')
@@ -121,7 +127,13 @@ return 1
 
 RENEW: Final = """
 -- KEYS: samples. ARGV: consumer, ids. Says that it works on them: no other consumer takes them, and it is no other try.
-for at = 2, #ARGV do redis.call('XCLAIM', KEYS[1], 'scorers', ARGV[1], 0, ARGV[at], 'JUSTID') end
+-- One that newer ones have pushed out of the stream is left alone: to claim it would be to forget who works on it, and
+-- its score would count for nothing. When many wait, the oldest ones are in work and are those that go.
+for at = 2, #ARGV do
+  if #redis.call('XRANGE', KEYS[1], ARGV[at], ARGV[at]) > 0 then
+    redis.call('XCLAIM', KEYS[1], 'scorers', ARGV[1], 0, ARGV[at], 'JUSTID')
+  end
+end
 return 1
 """
 

@@ -121,7 +121,7 @@ class Scorer:
         self._models: dict[str, _Model] = {}
         self._working: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._known: OrderedDict[tuple[str, str], list[ScoreRecord]] = OrderedDict()
-        """What a sample was judged by already whose judge has failed since: it is not paid for twice."""
+        """What a sample was judged by already whose judge has failed since, or Redis: it is not paid for twice."""
         self._plans_at: float | None = None
         self._clock = asyncio.get_running_loop().time
         self.counts = Counts()
@@ -190,7 +190,9 @@ class Scorer:
                 model = self._models.get(model_id) or _Model(plan)
                 model.plan, model.dead = plan, int(given_up.get(model_id, b"0"))
                 found[model_id] = model
-        self._models = found
+        # NB: whose turn it is stays: with many models, those that Redis tells last would never be the first.
+        in_turn = {model_id: found[model_id] for model_id in self._models if model_id in found}
+        self._models = in_turn | found
 
     async def _read_scores(self, model_id: str, model: _Model) -> None:
         while True:
@@ -261,15 +263,19 @@ class Scorer:
         if last:
             judge = plan.evaluation.judge
             return [*known, *(record_of(sample, criterion, judge=judge, failed=True) for criterion in failed)]
-        self._known[model_id, entry] = known
+        self._keep(model_id, entry, known)
+        return None
+
+    def _keep(self, model_id: str, entry: str, scores: list[ScoreRecord]) -> None:
+        self._known[model_id, entry] = scores
         while len(self._known) > PAGE:
             self._known.popitem(last=False)
-        return None
 
     async def _done(self, model_id: str, plan: Plan, entry: str, scores: list[ScoreRecord]) -> bool:
         try:
             return bool(await self._store.run(scored_call(model_id, plan, entry, scores)))
         except StoreAway:
+            self._keep(model_id, entry, scores)
             return False  # It is taken again, by whoever is there.
 
 

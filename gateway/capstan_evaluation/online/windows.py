@@ -30,22 +30,24 @@ class Group(NamedTuple):
 
 @dataclass
 class Window:
-    """The newest scores of one group."""
+    """The newest scores of one group, and as many of what is no score: a judge that is away pushes no score out."""
 
     most: int
     records: deque[ScoreRecord] = field(default_factory=deque)
-    """The oldest first, as they came."""
+    """Scores, the oldest first, as they came."""
+    without: deque[ScoreRecord] = field(default_factory=deque)
+    """Of answers that have none."""
 
     def add(self, record: ScoreRecord) -> None:
         """Take a score; the oldest one goes where there are too many."""
-        self.records.append(record)
-        if len(self.records) > self.most:
-            self.records.popleft()
+        kept = self.without if record.value is None else self.records
+        kept.append(record)
+        if len(kept) > self.most:
+            kept.popleft()
 
     def expire(self, before: float) -> None:
         """Let go of answers from before this time, in Unix seconds."""
-        if self.records and any(record.at < before for record in self.records):
-            self.records = deque(record for record in self.records if record.at >= before)
+        self.records, self.without = _since(self.records, before), _since(self.without, before)
 
     def standing(self, group: Group, *, tuned: int) -> TrackScores:
         """Say how it stands; `tuned` is the number of scores at which the interval is narrowest."""
@@ -55,10 +57,16 @@ class Window:
             criterion=group.criterion, rubric=group.rubric, track=group.track, revision=group.revision,
             count=len(values), total=sum(values), squares=sum(value * value for value in values),
             mean=min(1.0, sum(values) / len(values)) if values else 0.0, low=low, high=high,
-            couldNotTell=sum(record.value is None and not record.failed for record in self.records),
-            failed=sum(record.failed for record in self.records),
-            newest=max((record.at for record in self.records), default=0.0),
+            couldNotTell=sum(not record.failed for record in self.without),
+            failed=sum(record.failed for record in self.without),
+            newest=max((record.at for record in (*self.records, *self.without)), default=0.0),
         )  # fmt: skip
+
+
+def _since(records: deque[ScoreRecord], before: float) -> deque[ScoreRecord]:
+    if any(record.at < before for record in records):
+        return deque(record for record in records if record.at >= before)
+    return records
 
 
 def interval_of(total: float, count: int, *, tuned: int) -> tuple[float, float]:
@@ -101,7 +109,7 @@ class ModelWindows:
         found = []
         for group, scores in list(self._windows.items()):
             scores.expire(now - window.seconds)
-            if not scores.records:
+            if not scores.records and not scores.without:
                 del self._windows[group]
             elif group[:3] in wanted:
                 found.append(scores.standing(group, tuned=window.minimumCount))

@@ -314,3 +314,79 @@ async def test_a_sample_that_two_have_judged_counts_once(store: LinkedStore) -> 
         await until(lambda: not one._working, "the end of the first one's work")
         await one.step()
         assert (counted(one), one.counts.judged) == (1, {})
+
+
+async def test_what_is_pushed_out_while_it_is_judged_counts(server: RedisServer, store: LinkedStore) -> None:
+    """When more comes than is judged, the oldest ones are in work, and go from the stream: they are paid for."""
+    wanted, judge = plan(), ScriptedJudge()
+    await put(store, "1", wanted=wanted)
+    judge.held = asyncio.Event()
+    one = scorer(store, judge)
+    await one.step()
+    await until(lambda: len(judge.asked) == 1, "a sample in hand")
+    redis: Any = server.client()
+    assert redis.xtrim(samples_key(MODEL_ID), maxlen=0, approximate=False) == 1
+    await one.step()
+    judge.held.set()
+    await until(lambda: not one._working, "the end of its work")
+    await one.step()
+    assert (counted(one), one.counts.judged) == (1, {MODEL_ID: 1})
+    assert redis.xpending(samples_key(MODEL_ID), GROUP)["pending"] == 0
+
+
+async def test_the_names_of_scorers_that_are_gone_are_forgotten(server: RedisServer, store: LinkedStore) -> None:
+    """Each start has another one; one that still holds a sample is known until another one has it."""
+    wanted, judge = plan(), ScriptedJudge()
+    await put(store, "1", wanted=wanted)
+    redis: Any = server.client()
+    key = samples_key(MODEL_ID)
+    redis.xgroup_create(key, GROUP, "0")
+    redis.xgroup_createconsumer(key, GROUP, "gone")
+    redis.xreadgroup(GROUP, "holds", {key: ">"}, count=1)
+    one = scorer(store, judge, idle_seconds=0.001, tries=100)
+
+    def names() -> set[bytes]:
+        return {found["name"] for found in redis.xinfo_consumers(key, GROUP)}
+
+    assert names() == {b"gone", b"holds"}
+    async with running(one):
+        await until(lambda: counted(one) == 1, "a score")
+        await put(store, "1", wanted=wanted)
+        await until(lambda: names() == {b"one"}, "one name")
+
+
+async def test_a_verdict_is_not_paid_for_twice_because_redis_was_away(store: LinkedStore) -> None:
+    """The scores of a sample that could not be written are those that are written later."""
+
+    class Away:
+        """Takes no scores the first time."""
+
+        refused = 0
+
+        async def run(self, call: Call) -> Any:
+            if scores_key(MODEL_ID) in call.keys and samples_key(MODEL_ID) == call.keys[0] and not self.refused:
+                self.refused += 1
+                raise StoreAway("away")
+            return await store.run(call)
+
+    judge, away = ScriptedJudge(), Away()
+    await put(store, "1", wanted=plan())
+    options = ScorerSettings(name="one", idle_seconds=0.01, poll_seconds=0.01, plans_seconds=0.0, tries=100)
+    one = Scorer(away, lambda _: judge, options, packing=Packing(), now=lambda: 1e9 + 1)
+    async with running(one):
+        await until(lambda: counted(one) == 1, "a score")
+    assert (away.refused, len(judge.asked), one.counts.calls) == (1, 1, 1)
+
+
+async def test_each_model_has_its_turn(store: LinkedStore) -> None:
+    """However many wait of another one, and however often the plans are read."""
+    wanted, asked = plan(), set()
+    models = [f"test/m{number}" for number in range(4)]
+    for model_id in models:
+        await put(store, *["1"] * 8, wanted=wanted, model_id=model_id)
+    one = scorer(store, ScriptedJudge(), concurrency=1)
+    for _ in models:
+        await one.step()
+        asked |= {model_id for model_id, _ in one._working}
+        await until(lambda: not one._working, "the end of its work")
+    assert asked == set(models)

@@ -45,6 +45,17 @@ def test_the_newest_scores_count() -> None:
     assert many.standing(EVALUATION, 121.0) == ()
 
 
+def test_a_judge_that_is_away_pushes_no_score_out() -> None:
+    """What is no score has as many places of its own, and goes by age as scores do."""
+    scores, failed = [record(0.5, at=float(at)) for at in range(5)], record(None, 50.0, failed=True)
+    many = windows(*scores, *[failed] * 9)
+    (standing,) = many.standing(EVALUATION, 50.0)
+    assert (standing.count, standing.mean, standing.failed) == (5, 0.5, 5)
+    (later,) = many.standing(EVALUATION, 120.0)
+    assert (later.count, later.failed) == (0, 5)
+    assert many.standing(EVALUATION, 151.0) == ()
+
+
 def test_another_track_revision_text_or_judge_counts_by_itself() -> None:
     """Scores of what is not asked any more are not shown."""
     found = windows(

@@ -85,6 +85,14 @@ def test_it_stays_until_the_mean_is_not_below_any_more() -> None:
     assert says(scores("brief", low=0.7, high=0.85), before=bad).status == "True"  # It was another criterion.
 
 
+def test_it_stays_while_a_window_holds_a_few_less_than_enough() -> None:
+    """Of little traffic it holds now more and now less; a half less is nothing any more."""
+    bad = says(scores())
+    assert says(scores(count=49), before=bad) == bad
+    assert says(scores(count=24), before=bad).reason == "TooFewScores"
+    assert says(scores(count=49, low=0.8, high=0.9), before=bad).reason == "TooFewScores"
+
+
 def test_the_revision_that_serves_counts_and_no_canary() -> None:
     """Scores of the one before are history, those of the next one are for the gate of its rollout."""
     old = scores(revision="v1", newest=1.0)
