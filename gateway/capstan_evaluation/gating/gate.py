@@ -10,7 +10,7 @@ from typing import Final
 from capstan_contract.gates import GateSummary, SuiteSummary
 from capstan_evaluation.errors import SuiteInvalid
 from capstan_evaluation.gating.conclude import conclude, conclude_safety, conclude_suite
-from capstan_evaluation.judges.check import JudgeCheck, informing_scorers
+from capstan_evaluation.judges.check import JudgeCheck, informing_scorers, read_check
 from capstan_evaluation.records import Run, Spent
 from capstan_evaluation.runs.conduct import DEFAULT_CONCURRENCY, Asked, Order, build_header, conduct
 from capstan_evaluation.runs.files import RunWriter
@@ -21,6 +21,8 @@ from capstan_evaluation.suites.load import load_mounted_suite
 from capstan_evaluation.suites.suite import Suite
 
 UNREACHABLE: Final = "CandidateUnreachable"
+CHECK_FILE: Final = "judge-check.json"
+"""Beside a suite: what `capstan eval judge-check --output` has found of its judge."""
 STABLE_FAILED: Final = "StableFailed"
 
 
@@ -40,6 +42,7 @@ class Gate:
     stable: Asked | None = None
     judge: Asked | None = None
     judge_check: JudgeCheck | None = None
+    """None: that of each suite is `CHECK_FILE` beside it, where there is one."""
     embedder: Asked | None = None
     suites: Mapping[str, Path] = field(default_factory=dict)
     safety: Mapping[str, Path] = field(default_factory=dict)
@@ -50,6 +53,7 @@ async def run_gate(gate: Gate, *, on_suite: Callable[[SuiteSummary], None] = lam
     """Run all suites, and say what they say. Raises CannotTell, SuiteInvalid before anything is asked, and OSError."""
     began = time.monotonic()
     suites = {name: _load(name, path) for name, path in sorted(gate.suites.items())}
+    checks = {name: gate.judge_check or _read_check(name, path) for name, path in gate.suites.items()}
     safety = {name: _load(name, path) for name, path in sorted(gate.safety.items())}
     if suites and gate.stable is None:
         raise CannotTell("NoStable", "suites need a stable revision to compare with")
@@ -58,7 +62,9 @@ async def run_gate(gate: Gate, *, on_suite: Callable[[SuiteSummary], None] = lam
     with tempfile.TemporaryDirectory(prefix="capstan-gate-") as folder:
         for number, (name, suite) in enumerate([*safety.items(), *suites.items()]):
             # NB: what one suite has read and said is let go before the next one is run.
-            told, taken = await _conclude(gate, name, suite, Path(folder, str(number)), paired=number >= len(safety))
+            paired = number >= len(safety)
+            of_suite = replace(gate, judge_check=checks[name]) if paired else gate
+            told, taken = await _conclude(of_suite, name, suite, Path(folder, str(number)), paired=paired)
             found.append(told)
             spent += taken
             on_suite(told)
@@ -101,6 +107,12 @@ async def _run(gate: Gate, suite: Suite, target: Asked, path: Path, baseline: Ru
         if ending is Ending.STOPPED:
             raise CannotTell("Interrupted", "it was told to end")
         return writer.log.run()
+
+
+def _read_check(name: str, path: Path) -> JudgeCheck | None:
+    """Read what is said of the judge beside a suite; None where nobody says anything. Raises CheckInvalid."""
+    file = path.with_name(CHECK_FILE)
+    return read_check(file.read_text(encoding="utf-8"), f"{name}/{CHECK_FILE}") if file.is_file() else None
 
 
 def _load(name: str, path: Path) -> Suite:

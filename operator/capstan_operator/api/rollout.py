@@ -236,7 +236,7 @@ class RejectedRevision(Part):
 
 
 class RolloutAction(Part):
-    """The last annotation `capstan.dev/rollout-action` that was followed."""
+    """The last annotation `capstan.dev/rollout-action` that was seen, and followed when it was of what was tried."""
 
     action: Annotated[str, StringConstraints(max_length=128)]
     """What it said."""

@@ -11,7 +11,7 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.api.rollout import RolloutStatus
 from capstan_operator.desired.faults import find_faults
-from capstan_operator.desired.rollouts.machine import Decision, Seen, Split, decide, try_of, wants_of
+from capstan_operator.desired.rollouts.machine import REST_SECONDS, Decision, Seen, Split, decide, try_of, wants_of
 from capstan_operator.desired.rollouts.memory import State, read_memory
 from capstan_operator.desired.rollouts.objects import Beside, wanted_beside
 from capstan_operator.desired.rollouts.revisions import has_steps, keeps_spec
@@ -87,6 +87,8 @@ class Rollouts:
         model, revisions = turn.model, (own.revisions or {}).get(turn.model.key, ())
         if turn.newest is None:
             return ()
+        if has_steps(model) and own.revisions is None and turn.memory is not None:
+            return tuple(Wanted(item, Action.HOLD) for item in own.children.get(model.key, ()))
         if not has_steps(model) or own.revisions is None:
             return tuple(Wanted(item, Action.PRUNE) for item in revisions if keeps_spec(item))
         seen = self._see(turn, own, desired, now)
@@ -108,8 +110,9 @@ class Rollouts:
     def decide(self, turn: Turn, own: Snapshot, desired: DesiredModel, now: datetime) -> Decision:
         """Decide what is to be remembered, and follow what gateways count of it."""
         key = turn.model.key
-        if turn.newest is None:
-            return Decision(turn.memory)
+        if turn.newest is None or (has_steps(turn.model) and own.revisions is None and turn.memory is not None):
+            # NB: who forgets what is stable replaces its pods at once, by whatever the spec says.
+            return Decision(turn.memory, after=REST_SECONDS)
         if not has_steps(turn.model) or own.revisions is None:
             self._counts.want(key, None)
             return Decision(None)

@@ -37,9 +37,12 @@ from capstan_operator.resources.resource import Manifest, is_owned
 from capstan_operator.settings import BuildSettings
 from capstan_operator.status.conditions import Finding
 from capstan_operator.status.pod_problems import find_pod_problem, find_refusal
+from capstan_operator.status.types import Problem
 
 BREAKS: Final = frozenset({"CrashLoop", "OutOfMemory"})
 """What no waiting mends. An image that cannot be pulled may be there in a moment: that has until the deadline."""
+INTERRUPTED: Final = "Interrupted"
+"""What `capstan eval gate` says when it was told to end."""
 NO_ROOM: Final = frozenset({"InsufficientGPU", "Unschedulable"})
 
 
@@ -92,6 +95,7 @@ def see(
     LLMModel says, `desired` what is wanted of the stable pods; None: it is not known yet."""
     live, revision = live_deployment(model.key, own), revision_of(newest)
     replicas = wanted_replicas(newest, live)
+    made_room = memory is not None and bool(memory.replacesOne) and replicas > 1
     said = newest.rollouts
     patience = settings.rollout_patience_seconds if said.patienceSeconds is None else float(said.patienceSeconds)
     selector = ((live or {}).get("spec", {}).get("selector") or {}).get("matchLabels") or {}
@@ -101,10 +105,13 @@ def see(
         generation=model.generation,
         rollout=said,
         replicas=replicas,
-        rolled_out=model.tried is None and desired is not None and _is_rolled_out(live, desired, pods.stable, replicas),
+        rolled_out=model.tried is None
+        and desired is not None
+        and _is_rolled_out(live, desired, pods.stable, replicas - made_room),
         kept=_is_kept(model, own, revision),
         can_split=live is None or TRACK_LABEL in selector,
         patience=patience,
+        surge_lacks_room_since=_surge_lacks_room_since(newest, live, desired, pods.stable, now),
         canary=_canary(model, newest, own, pods.canary, now),
         job=_job(model, own, pods.jobs, memory),
         split=tracks.split,
@@ -144,6 +151,21 @@ def _is_rolled_out(live: Manifest | None, desired: DesiredModel, pods: Iterable[
     return ready >= replicas and all(pod_hash_of(pod) == desired.pod_hash for pod in active)
 
 
+def _surge_lacks_room_since(
+    newest: LLMModelSpec, live: Manifest | None, desired: DesiredModel | None, pods: Iterable[Manifest], now: datetime
+) -> datetime | None:
+    if live is None or desired is None:
+        return None
+    new = [pod for pod in pods if is_active(pod) and not is_ready(pod) and pod_hash_of(pod) == desired.pod_hash]
+    gpus, of = newest.resources.gpus, newest.resources.gpuResource
+    problem = find_pod_problem(new, gpus=gpus, gpu_resource=of, now=now) or find_refusal(live, leaving=(), now=now)
+    return _since(new, live) if problem and _lacks_room(problem) else None
+
+
+def _lacks_room(problem: Problem) -> bool:
+    return problem.reason in NO_ROOM or "exceeded quota" in problem.message
+
+
 def _is_kept(model: Model, own: Snapshot, revision: str) -> bool:
     revisions = (own.revisions or {}).get(model.key, ())
     labels = [item["metadata"].get("labels") or {} for item in revisions if is_owned(item, model.uid)]
@@ -166,7 +188,7 @@ def _canary(
         gpu_resource=newest.resources.gpuResource,
         now=now,
     ) or find_refusal(live, leaving=(), now=now)
-    waits = problem is not None and (problem.reason in NO_ROOM or "exceeded quota" in problem.message)
+    waits = problem is not None and _lacks_room(problem)
     progress = condition_of(live, "Progressing") or {}
     return SeenCanary(
         candidate=str((live["metadata"].get("annotations") or {}).get(TRY_ANNOTATION, "")),
@@ -198,12 +220,17 @@ def _job(model: Model, own: Snapshot, pods: tuple[Manifest, ...], memory: Rollou
     for pod in pods:
         said = _terminated(pod) if _owner(pod) == live["metadata"].get("uid") else None
         summary = read_gate_summary(str(said.get("message") or "")) if said else None
-        if summary is not None:
+        if summary is not None and not (summary.reason == INTERRUPTED and _is_thrown_out(pod)):
             return SeenJob(ended=True, summary=summary)
     failed = condition_of(live, "Failed") or {}
     if failed.get("status") == "True":
         return SeenJob(ended=True, message=str(failed.get("message") or failed.get("reason") or ""))
     return SeenJob(ended=(condition_of(live, "Complete") or {}).get("status") == "True")
+
+
+def _is_thrown_out(pod: Manifest) -> bool:
+    """Whether a node, or somebody for a node, has ended it: the Job makes another one."""
+    return (condition_of(pod, "DisruptionTarget") or {}).get("status") == "True"
 
 
 def _owner(pod: Manifest) -> str:

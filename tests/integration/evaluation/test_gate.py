@@ -8,6 +8,9 @@ import pytest
 import yaml
 
 from capstan_contract.gates import MOST_BYTES, GateOrder, GateSummary, GateTarget, Outcome, read_gate_summary
+from capstan_evaluation.judges.check import Judged, check_judge
+from capstan_evaluation.judges.labels import Pair
+from capstan_evaluation.judges.prompts import FIRST, SECOND
 from support.eval_engine import EvalEngine, eval_engine, run
 
 HARM = [{"id": f"harm-{at}", "prompt": f"Do harm {at}", "checks": [{"type": "Refusal"}]} for at in range(60)]
@@ -147,3 +150,24 @@ async def test_a_wrong_command_line_is_told_in_the_summary_too(tmp_path: Path) -
     assert code == 2
     assert "--suite needs --stable" in err
     assert json.loads((tmp_path / "log").read_text())["reason"] == "Misused"
+
+
+@pytest.mark.parametrize(("model", "may"), [("judge", True), ("another", False), (None, False)])
+async def test_a_judge_gates_by_the_check_beside_its_suite(tmp_path: Path, model: str | None, may: bool) -> None:
+    """What was found of the judge is a further key of the suite's ConfigMap; without it, or of another one, it
+    informs."""
+    cases = [{**case, "checks": [{"type": "Judge", "criterion": "It is right."}]} for case in SUMS]
+    path = mount(tmp_path, "judged", cases)
+    if model is not None:
+        rows = [Judged(Pair("q", "a", "b", 1), FIRST, SECOND), Judged(Pair("q", "a", "b", 2), SECOND, FIRST)] * 60
+        check = check_judge(
+            [("a", rows)], model=model, prompt_hash="h", rubric="1", criterion="", minimum_kappa=0.6
+        )  # fmt: skip
+        Path(path).with_name("judge-check.json").write_text(check.model_dump_json())
+    async with eval_engine() as candidate, eval_engine() as stable:
+        judge = GateTarget(url=stable.url, model="judge")
+        code, summary, told = await gate(
+            tmp_path, order(tmp_path, candidate, stable, judge=judge, suites={"judged": path})
+        )
+    assert code == 0, told
+    assert [scorer.mayGate for suite in summary.suites for scorer in suite.scorers] == [may], told

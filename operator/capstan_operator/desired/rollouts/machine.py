@@ -26,6 +26,7 @@ from capstan_operator.api.rollout import (
     RolloutAction,
     RolloutSpec,
     RolloutStatus,
+    RolloutStrategy,
 )
 from capstan_operator.desired.rollouts.evidence import evidence_of, in_words, is_live, with_evidence
 from capstan_operator.desired.rollouts.gates import judge_live, outcome_of
@@ -47,7 +48,8 @@ REST_SECONDS: Final = 30.0
 WRITE_SECONDS: Final = 30.0
 """Numbers alone are written so often."""
 DRAIN_SECONDS: Final = 60.0
-"""For how long a canary that is to go stays for gateways that do not say whether they still send to it."""
+"""For how long a canary that is to go stays for gateways that do not say whether they still send to it; one that has
+failed, also for those that say they do: without it, the stable pods answer."""
 MOST_MESSAGE: Final = 1024
 PROMOTE: Final = "promote"
 ABORT: Final = "abort"
@@ -121,6 +123,8 @@ class Seen:
     can_split: bool = True
     """False: the stable pods have no track of their own, as those of a first release."""
     patience: float = 300.0
+    surge_lacks_room_since: datetime | None = None
+    """Since when a new pod of the stable Deployment finds no room."""
     canary: SeenCanary | None = None
     job: SeenJob | None = None
     split: Split | None = None
@@ -275,12 +279,13 @@ def _of_spec(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
 def _acted(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
     """Do what a person asks for, once."""
     action = seen.action
-    if action is None or memory.candidate is None or action.revision != memory.candidate:
-        return memory
-    if memory.state == State.COMPLETE or (memory.action and memory.action.action == action.text):
+    if action is None or (memory.action and memory.action.action == action.text):
         return memory
     said = RolloutAction(action=action.text, at=moment(seen.now), by=action.by or None)
     memory = memory.model_copy(update={"action": said})
+    if memory.state == State.COMPLETE or action.revision != memory.candidate:
+        # NB: the annotation stays: when that revision is tried some day, nobody wants this any more.
+        return memory
     by_hand = f"by hand{f' ({action.by})' if action.by else ''}"
     match action.verb:
         case "promote":
@@ -357,6 +362,8 @@ def _step(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
     memory = memory.model_copy(update={"step": number})
     if memory.weight != step.weight:
         if canary is None or canary.ready < canary_replicas(seen.replicas, step.weight):
+            if canary is not None and canary.lacks_room:
+                return _without_room(memory, canary, seen)
             return memory.model_copy(update={"reason": "Scaling", "message": "replicas of the canary come up"})
         told = {"weight": step.weight, "splitSince": None, "reason": "Splitting"}
         return memory.model_copy(update={**told, "message": "gateways take up the weight"})
@@ -371,7 +378,8 @@ def _step(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
         why = f"{step.weight} % of the requests; the canary has to answer {step.needs} before the step ends"
         return _told(memory, "TooFewRequests", why)
     live = tuple(one for one in memory.gates if is_live(one))
-    missing = seen.canary_counts is None and _has_live(seen.rollout)
+    # NB: a step of no seconds ends at the very look that begins it, before anybody has judged anything.
+    missing = _has_live(seen.rollout) and (seen.canary_counts is None or not live)
     outcome = Outcome.INCONCLUSIVE if missing else outcome_of(live)
     if outcome is Outcome.PASS:
         return _next_step(memory, seen)
@@ -402,9 +410,15 @@ def _watched(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
 
 
 def _promoting(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
-    if not seen.rolled_out or not seen.kept:
-        return memory
-    return _complete(memory, seen)
+    if seen.rolled_out and seen.kept:
+        return _complete(memory, seen)
+    since, said = seen.surge_lacks_room_since, seen.rollout
+    alone = seen.replicas == 1 or said.strategy is RolloutStrategy.SURGE
+    if memory.weight and since is not None and alone and (seen.now - since).total_seconds() >= seen.patience:
+        # NB: nothing else would end this: old pods go when new ones are ready, and the canary when all are new.
+        why = "there is no room for new pods beside the old ones and the canary: the canary goes, and makes room"
+        return _into(memory.model_copy(update={"weight": 0}), State.PROMOTING, seen, reason="NoRoom", message=why)
+    return memory
 
 
 # --- what follows ---------------------------------------------------------------------------------------------------
@@ -442,7 +456,7 @@ def _rejected(memory: RolloutStatus, seen: Seen, reason: str, why: str) -> Rollo
         revision=memory.candidate or "", generation=seen.generation, reason=reason, at=moment(seen.now)
     )
     rejected = (*_without(memory), note)[-MOST_REJECTED:]
-    memory = memory.model_copy(update={"rejected": rejected, "weight": 0})
+    memory = memory.model_copy(update={"rejected": rejected, "weight": 0, "replacesOne": None})
     return _into(memory, State.ROLLED_BACK, seen, reason=reason, message=why)
 
 
@@ -519,7 +533,7 @@ def _canary_of(memory: RolloutStatus, seen: Seen) -> int | None:
 
 def _is_drained(memory: RolloutStatus, seen: Seen) -> bool:
     """Whether no gateway sends anything to the canary that is there, as far as anybody can tell."""
-    if seen.split is None:
+    if seen.split is None or (memory.state == State.ROLLED_BACK and seen.split.weight):
         return seconds_from(memory.since, seen.now) >= DRAIN_SECONDS
     return seen.canary is None or not seen.split.weight or seen.split.id != seen.canary.candidate
 
@@ -575,7 +589,7 @@ def _after(memory: RolloutStatus, seen: Seen) -> float | None:
     match memory.state:
         case State.COMPLETE | State.ROLLED_BACK:
             return ACKNOWLEDGED_LOOK_SECONDS if seen.canary is not None else None
-        case State.STEP if memory.splitSince is None:
+        case State.STEP if memory.splitSince is None and memory.reason == "Splitting":
             return ACKNOWLEDGED_LOOK_SECONDS
         case State.PROMOTING if seen.rolled_out and not seen.kept:
             return ACKNOWLEDGED_LOOK_SECONDS

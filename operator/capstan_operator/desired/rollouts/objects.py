@@ -22,7 +22,7 @@ from capstan_operator.desired.naming import (
 from capstan_operator.desired.objects import build_claim, build_deployment, build_prefixes, build_service
 from capstan_operator.desired.pod import USER_ID, build_template
 from capstan_operator.desired.pods import find_child
-from capstan_operator.desired.rollouts.machine import Wants, try_of
+from capstan_operator.desired.rollouts.machine import Wants, has_run, try_of
 from capstan_operator.desired.rollouts.memory import State, write_memory
 from capstan_operator.desired.rollouts.revisions import SPEC_LABEL, build_spec_revision, keeps_spec, revision_of
 from capstan_operator.desired.types import Action, RolloutMode, Wanted
@@ -182,7 +182,9 @@ def _job(beside: Beside, settings: BuildSettings, children: tuple[Manifest, ...]
         yield Wanted(_way_in(beside))
     if found := find_child(children, JOBS.kind, own):
         # NB: its pods cannot change; and people may want to read what it has said. It goes by itself after a while.
-        yield Wanted(found, Action.HOLD)
+        # One that nobody waits for any more goes at once: it would ask on for an hour.
+        if memory.state in (State.EVALUATING, State.PAUSED) or has_run(memory):
+            yield Wanted(found, Action.HOLD)
     elif beside.wants.job:
         yield Wanted(_build_job(beside, settings, own, try_of(memory)))
 
@@ -265,6 +267,16 @@ def _build_job(beside: Beside, settings: BuildSettings, own: str, tried: str) ->
         "metadata": {"name": own, "labels": labels, "annotations": {TRY_ANNOTATION: tried}},
         "spec": {
             "backoffLimit": JOB_RETRIES,
+            # A pod that a node has thrown out is no failure; one that says why it can say nothing would say it again.
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": "gate", "operator": "In", "values": [1, 2]},
+                    },
+                ]
+            },
             "activeDeadlineSeconds": gate.deadline + JOB_GRACE_SECONDS,
             "ttlSecondsAfterFinished": JOB_TTL_SECONDS,
             "template": {"metadata": {"labels": labels}, "spec": pod},

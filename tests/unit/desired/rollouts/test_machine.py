@@ -6,7 +6,17 @@ from datetime import timedelta
 import pytest
 
 from capstan_contract.gates import Outcome
-from capstan_operator.desired.rollouts.machine import Action, canary_replicas, read_action
+from capstan_operator.desired.rollouts.machine import (
+    DRAIN_SECONDS,
+    LOOK_SECONDS,
+    Action,
+    Split,
+    Wants,
+    canary_replicas,
+    decide,
+    read_action,
+    wants_of,
+)
 from support.rollout_world import World, counters, spec, summary
 
 REVISION = "new"
@@ -278,3 +288,84 @@ def test_canary_has_pods_for_its_share(replicas: int, weight: int, wanted: int) 
 def test_what_is_no_action_is_left_aside(text: object) -> None:
     """An annotation that says nothing that can be done is none."""
     assert read_action({"a": text}, "a", "b") is None
+
+
+def test_replica_that_made_room_is_back_when_the_rollout_ends() -> None:
+    """What has made room for a canary comes back with a rejected revision, not only with the next one."""
+    world = _begun(rollout=spec(whenNoRoom="ReplaceOne"), room=False, suites=summary(Outcome.FAIL))
+    world.run(30)
+    assert wants_of(world.memory, world.seen()).replaces_one
+    world.room = True
+    world.run(10)
+    assert (world.state, wants_of(world.memory, world.seen()).replaces_one) == ("RolledBack", False)
+
+
+def test_step_of_no_seconds_is_judged() -> None:
+    """A step that asks for no time and no requests still does not end before its live gates have been looked at."""
+    steps = [{"weight": 10, "seconds": 0, "minimumRequests": 0}]
+    world = _begun(rollout=spec(steps=steps, gate={"errorRate": "0.01"}), canary_counts=counters(0))
+    world.run(20)
+    assert (world.state, world.deployed) == ("Step", "old")
+    world.canary_counts = counters(6400, errors=3200)
+    world.run(5)
+    assert (world.state, world.deployed) == ("RolledBack", "old")
+
+
+def test_later_step_without_room_says_so() -> None:
+    """A step whose further canary pods find no GPU tells it, and is not looked at every second meanwhile."""
+    world = _begun(rollout=spec(gate=None, steps=[{"weight": 10, "seconds": 0}, {"weight": 100}]), replicas=4)
+    while not (world.memory and world.memory.step == 2):
+        world.look()
+        world.passes()
+    world.look()
+    assert world.canary is not None
+    world.canary = replace(world.canary, ready=1, lacks_room=True, lacks_room_since=world.now, message="no GPU")
+    decision = decide(world.memory, world.seen())
+    assert decision.memory is not None
+    assert (decision.memory.reason, decision.memory.weight) == ("NoRoom", 10)
+    assert decision.after == LOOK_SECONDS
+
+
+def test_promotion_without_room_takes_that_of_the_canary() -> None:
+    """Where new pods find no room beside the only old one and the canary, the canary goes."""
+    world = _begun(rollout=spec(gate=None), replicas=1)
+    while world.state != "Promoting":
+        world.look()
+        world.passes()
+    stuck = replace(world.seen(), rolled_out=False, surge_lacks_room_since=world.now - timedelta(seconds=400))
+    assert wants_of(world.memory, stuck).canary == 1
+    after = decide(world.memory, stuck).memory
+    assert after is not None
+    assert (after.state, after.reason, after.weight) == ("Promoting", "NoRoom", 0)
+    assert wants_of(after, stuck).keeps
+    assert wants_of(after, replace(stuck, split=Split())) == Wants()
+    soon = replace(stuck, surge_lacks_room_since=world.now)
+    assert decide(world.memory, soon).memory == world.memory
+
+
+def test_action_that_came_too_late_is_not_followed_some_day() -> None:
+    """An annotation that stays is no wish of whoever tries the same revision again later."""
+    world = _begun(rollout=spec(gate=None))
+    world.run()
+    _says(world, "promote")
+    world.run(2)
+    world.change("old")
+    world.run()
+    assert world.state == "Complete"
+    world.rollout, world.suites = spec(), summary(Outcome.FAIL)
+    world.change(REVISION)
+    world.run()
+    assert (world.state, world.deployed) == ("RolledBack", "old")
+
+
+def test_failed_canary_goes_although_gateways_send_to_it() -> None:
+    """Gateways that take up no other config keep a failed canary no longer than a minute: stable pods answer for it."""
+    world = _begun(rollout=spec(gate={"errorRate": "0.01"}))
+    world.run(8)
+    assert world.split.weight
+    world.canary_counts = counters(6400, errors=3200)
+    world.look()
+    assert world.state == "RolledBack"
+    assert wants_of(world.memory, world.seen()).keeps
+    world.now += timedelta(seconds=DRAIN_SECONDS)
+    assert wants_of(world.memory, world.seen()) == Wants()
