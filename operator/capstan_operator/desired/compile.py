@@ -35,7 +35,7 @@ from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules,
 from capstan_operator.desired.policies import NO_POLICIES, AttachedPolicies, Policies, attach_policies
 from capstan_operator.desired.prices import NO_PRICES, PriceTable
 from capstan_operator.desired.queueing import InstalledQueue, queue_credential
-from capstan_operator.desired.rollouts.entry import build_canary
+from capstan_operator.desired.rollouts.entry import build_canary, kept_canary
 from capstan_operator.desired.starting import start_failure_of
 from capstan_operator.desired.types import CompiledGateway, LostName, Verdict
 from capstan_operator.resources.resource import ObjectKey
@@ -192,12 +192,15 @@ class _Run:
                 self.entries[id_] = entry.model_copy(update={"startFailure": failure})
 
     def add_canaries(self) -> None:
-        """Say of each entry which other revision is tried, as the status says now; one that stays keeps what it has."""
+        """Say of each entry which other revision is tried, as the status says now; one that stays keeps what it has,
+        but for a canary that has failed meanwhile."""
         for id_, entry in self.entries.items():
             model = self.models.get(key_of(id_))
-            if model is None or model.spec is None or self.candidates[model.key].stays:
+            if model is None:
                 continue
-            if (canary := build_canary(model, entry)) != entry.canary:
+            stays = model.spec is None or self.candidates[model.key].stays
+            canary = kept_canary(model, entry.canary) if stays else build_canary(model, entry)
+            if canary != entry.canary:
                 self.entries[id_] = entry.model_copy(update={"canary": canary})
 
     def result(self, entries: Mapping[str, ModelEntry]) -> CompiledGateway:

@@ -31,3 +31,13 @@ def build_canary(model: Model, entry: ModelEntry) -> Canary | None:
         upstreamName="" if upstream == entry.upstreamName else upstream,
         contextWindow=serving.contextWindow if serving.contextWindow != entry.contextWindow else None,
     )
+
+
+def kept_canary(model: Model, canary: Canary | None) -> Canary | None:
+    """Give what is left of a canary in an entry that stays as it is: a spec that cannot be used gives none that has
+    failed its requests back."""
+    memory = read_memory(model.status)
+    if canary is None or memory is None:
+        return canary
+    is_over = memory.state in _ENDED or (canary.id == try_of(memory) and not memory.weight)
+    return None if is_over else canary
