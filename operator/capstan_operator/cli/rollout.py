@@ -15,7 +15,7 @@ from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.api.rollout import GateEvidence, RolloutStatus
 from capstan_operator.cli.tables import as_table, printable
 from capstan_operator.desired.rollouts.machine import ABORT, PROMOTE, RETRY
-from capstan_operator.desired.rollouts.memory import State, read_memory, write_memory
+from capstan_operator.desired.rollouts.memory import State, read_memory, unix_seconds, write_memory
 from capstan_operator.errors import OperatorError
 from capstan_operator.names import ROLLOUT_ACTION_ANNOTATION, ROLLOUT_BY_ANNOTATION, ROLLOUT_MANAGER
 from capstan_operator.resources.resource import Manifest
@@ -79,7 +79,8 @@ async def _run(arguments: argparse.Namespace) -> int:
 def action_text(memory: RolloutStatus, verb: str) -> str:
     """Give what the annotation is to say. Raises ValueError when there is nothing to be done.
 
-    `retry` names the attempt that is to come: said twice, it is one wish, and after another failure another one.
+    It names the try: said twice, it is one wish, and of another try of the same revision, be it after another failure
+    or months later, another one.
     """
     if memory.candidate is None or memory.state == State.COMPLETE:
         raise ValueError("no revision is tried, and none is rejected that the spec asks for")
@@ -87,8 +88,7 @@ def action_text(memory: RolloutStatus, verb: str) -> str:
         raise ValueError(f"the revision {memory.candidate} is being promoted already")
     if verb == ABORT and memory.state == State.ROLLED_BACK:
         raise ValueError(f"the revision {memory.candidate} is rolled back already")
-    suffix = f"/{(memory.attempt or 1) + 1}" if verb == RETRY else ""
-    return f"{verb}={memory.candidate}{suffix}"
+    return f"{verb}={memory.candidate}/{unix_seconds(memory.began)}"
 
 
 def build_wish(model: Manifest, text: str, *, by: str) -> Manifest:

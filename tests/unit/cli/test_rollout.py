@@ -9,7 +9,8 @@ from capstan_operator.cli.main import main
 from capstan_operator.cli.rollout import action_text, as_json, as_text, build_wish
 
 GATE = GateEvidence(name="errorRate", outcome="Fail", step=1, limit="0.01", low="0.02", high="0.1", count=100)
-TRIED = RolloutStatus(state="Step", stable="aa", candidate="bb", attempt=1, step=1, weight=10, gates=(GATE,))
+TRIED = RolloutStatus(state="Step", stable="aa", candidate="bb", attempt=1, step=1, weight=10, gates=(GATE,),
+                      began="2026-05-04T11:00:00Z")  # fmt: skip
 
 
 def test_status_is_told_in_words_and_in_json() -> None:
@@ -26,10 +27,12 @@ def test_words_of_others_do_nothing_to_a_terminal() -> None:
     assert "\x1b" not in as_text(TRIED.model_copy(update={"message": "a\x1b[31mb"}))
 
 
-@pytest.mark.parametrize(("verb", "text"), [("promote", "promote=bb"), ("abort", "abort=bb"), ("retry", "retry=bb/2")])
-def test_action_names_the_revision(verb: str, text: str) -> None:
-    """What is asked for is asked for the revision that is tried, and a retry for the next attempt."""
-    assert action_text(TRIED, verb) == text
+@pytest.mark.parametrize("verb", ["promote", "abort", "retry"])
+def test_action_names_the_revision_and_the_try(verb: str) -> None:
+    """What is asked for is asked for the revision that is tried; of another try of it, it is another wish."""
+    again = TRIED.model_copy(update={"began": "2026-05-05T11:00:00Z"})
+    assert action_text(TRIED, verb) == f"{verb}=bb/1777892400"
+    assert action_text(again, verb) == f"{verb}=bb/1777978800"
 
 
 @pytest.mark.parametrize(

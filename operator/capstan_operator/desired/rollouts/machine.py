@@ -207,7 +207,7 @@ def canary_replicas(replicas: int, weight: int) -> int:
 
 
 def read_action(annotations: Mapping[str, Any], name: str, by: str) -> Action | None:
-    """Read `promote=REVISION`, `abort=REVISION` or `retry=REVISION` (`/N`: as the try of that number)."""
+    """Read `promote=REVISION`, `abort=REVISION` or `retry=REVISION` (and `/ANYTHING`: another wish of the same)."""
     text = annotations.get(name)
     if not isinstance(text, str) or len(text) > 128:
         return None
