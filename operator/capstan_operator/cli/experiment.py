@@ -16,6 +16,7 @@ from capstan_contract.tracks import (
 )
 from capstan_operator.cli.admin_source import Question, Told, add_where, fetch_each
 from capstan_operator.cli.experiment_report import as_json, report_on, written
+from capstan_operator.cli.experiment_scores import ask_scores
 from capstan_operator.errors import OperatorError
 
 _EPILOG: Final = """\
@@ -32,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     report.add_argument(
         "--control", metavar="MEMBER", help="NAMESPACE/NAME with which the others are compared (default: the first)"
     )
+    report.add_argument(
+        "--scores", metavar="FILE|URL", help="the scorer's page, or its address (default: the cluster's scorer)"
+    )
     report.add_argument("--json", action="store_true", help="print it as JSON")
     add_where(report)
 
@@ -46,12 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, ValueError, OperatorError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    judged = ask_scores(arguments)
     for one in silent:
         print(f"warning: nothing is known of what went through {one}", file=sys.stderr)
     if arguments.json:
-        print(json.dumps(as_json(report, replicas=list(reports), silent=silent), indent=2))
+        print(json.dumps(as_json(report, replicas=list(reports), silent=silent, judged=judged), indent=2))
     else:
-        print(written(report, replicas=len(reports)), end="")
+        print(written(report, replicas=len(reports), judged=judged), end="")
     return 0
 
 

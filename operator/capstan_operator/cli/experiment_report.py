@@ -16,8 +16,10 @@ from capstan_contract.tracks import Arm, Counters, Experiment, Quantity, merge, 
 from capstan_evaluation.statistics.closed.always_valid import Bucket, boundary, clustered_difference
 from capstan_evaluation.statistics.closed.exact import TUNED
 from capstan_evaluation.statistics.closed.intervals import ALPHA, Interval
+from capstan_operator.cli.experiment_scores import Judged, judged_json, lines_of
 from capstan_operator.cli.tables import as_table, printable
 
+UNASKED: Final = Judged(why="no scorer was asked")
 MICRO: Final = 1_000_000
 NANO: Final = 1_000_000_000
 MOST_NEEDED: Final = 10_000_000
@@ -180,7 +182,7 @@ def _warnings(experiment: Experiment) -> tuple[str, ...]:
     return tuple(found)
 
 
-def written(report: Report, *, replicas: int) -> str:
+def written(report: Report, *, replicas: int, judged: Judged = UNASKED) -> str:
     """Write it for people."""
     experiment = report.experiment
     total = sum(arm.counters.requests for arm in experiment.arms)
@@ -189,7 +191,7 @@ def written(report: Report, *, replicas: int) -> str:
         f" {experiment.stickyBy}: {total:,} requests at {replicas} gateway replica{'' if replicas == 1 else 's'}, each"
         " since it began",
         "",
-        as_table([_HEAD, *(_row(arm) for arm in experiment.arms)], left=1),
+        as_table([_HEAD, *(_row(arm, judged) for arm in experiment.arms)], left=1),
     ]
     if not report.differences:
         lines.append("no difference seen yet: members that are compared have no values")
@@ -199,6 +201,7 @@ def written(report: Report, *, replicas: int) -> str:
             " however often you look):"
         )
     lines += [f"  {printable(one.member)}  {one.words}" for one in report.differences]
+    lines += lines_of(judged, [arm.member for arm in experiment.arms], report.control)
     lines += [f"warning: {printable(one)}" for one in report.warnings]
     return "\n".join(lines) + "\n"
 
@@ -209,7 +212,7 @@ _HEAD: Final = (
 )  # fmt: skip
 
 
-def _row(arm: Arm) -> Sequence[str]:
+def _row(arm: Arm, judged: Judged) -> Sequence[str]:
     known = together(arm)
     latency, first = known.of(Quantity.LATENCY), known.of(Quantity.FIRST_TOKEN)
     return (
@@ -217,7 +220,7 @@ def _row(arm: Arm) -> Sequence[str]:
         _told(known.of(Quantity.ERROR).mean, 0.01, 2), _told(quantile(latency, 0.5), MICRO, 3),
         _told(quantile(latency, 0.95), MICRO, 3), _told(quantile(first, 0.95), MICRO, 3),
         _told(known.of(Quantity.COST).mean, NANO, 6), _scored(known, Quantity.FEEDBACK),
-        _scored(known, Quantity.JUDGED),
+        judged.cell(arm.member),
     )  # fmt: skip
 
 
@@ -230,7 +233,9 @@ def _scored(known: Counters, quantity: Quantity) -> str:
     return "-" if measure.mean is None else f"{measure.mean / WHOLE:.3f} of {measure.count:,}"
 
 
-def as_json(report: Report, *, replicas: Sequence[str], silent: Sequence[str]) -> dict[str, Any]:
+def as_json(
+    report: Report, *, replicas: Sequence[str], silent: Sequence[str], judged: Judged = UNASKED
+) -> dict[str, Any]:
     """Write it for programs: seconds, US dollars, scores from 0 to 1; null where nothing is known."""
     experiment = report.experiment
     return {
@@ -239,6 +244,7 @@ def as_json(report: Report, *, replicas: Sequence[str], silent: Sequence[str]) -
         "replicas": list(replicas), "silentReplicas": list(silent), "control": report.control, "alpha": report.alpha,
         "members": [_member(arm) for arm in experiment.arms],
         "differences": [_difference(one) for one in report.differences],
+        "judged": judged_json(judged, [arm.member for arm in experiment.arms]),
         "warnings": list(report.warnings),
     }  # fmt: skip
 

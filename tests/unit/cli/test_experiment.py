@@ -1,7 +1,10 @@
 """`capstan experiment report`: what is said of members, and how often it is wrong to say it."""
 
+import asyncio
 import json
+from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from capstan_gateway.arms.tally import Tally
 from capstan_operator.cli import experiment
 from capstan_operator.cli.admin_source import Refused, Told
 from capstan_operator.cli.experiment_report import METRICS, as_json, needed_for, report_on, written
+from capstan_operator.cli.experiment_scores import through
 from capstan_operator.cli.main import main
 
 USERS = 400
@@ -212,3 +216,73 @@ def test_the_current_experiment_is_reported() -> None:
     other = now.model_copy(update={"router": "m/r"})
     with pytest.raises(ValueError, match="several"):
         experiment.find([now, other], "r")
+
+
+def _scores(path: Path) -> str:
+    def one(criterion: str, low: float, mean: float, high: float) -> dict[str, Any]:
+        return {"criterion": criterion, "rubric": "1", "count": 1412, "mean": mean, "low": low, "high": high}
+
+    models = {
+        "n/a": [one("polite", 0.8, 0.85, 0.9), one("right", 0.8, 0.85, 0.9)],
+        "n/b": [one("polite", 0.4, 0.5, 0.6), one("right", 0.7, 0.8, 0.9)],
+    }
+    path.write_text(json.dumps({"version": 1, "models": models}))
+    return str(path)
+
+
+def test_what_the_scorer_says_is_shown_as_of_whole_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Mean, interval and count of each criterion, and of two no more than whether their intervals overlap."""
+    world = World(1)
+    world.ask(100)
+    _answers(monkeypatch, Told("x", _page(world)))
+    asked = ["experiment", "report", "r", "--url", "http://127.0.0.1:1", "--scores", _scores(tmp_path / "scores")]
+    assert main(asked) == 0
+    out = capsys.readouterr().out
+    assert "not of this experiment's requests alone" in out
+    assert "n/b  polite: 0.500 (0.400 to 0.600) of 1,412; the interval does not overlap with that of n/a" in out
+    assert "n/b  right: 0.800 (0.700 to 0.900) of 1,412; the interval overlaps with that of n/a" in out
+    assert main([*asked, "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)["judged"]
+    assert judged["why"] is None
+    assert [(one["criterion"], one["low"]) for one in judged["members"]["n/b"]] == [("polite", 0.4), ("right", 0.7)]
+
+
+@pytest.mark.parametrize(("page", "words"), [(None, "--scores FILE or URL"), ("<html>", "must be JSON")])
+def test_without_scores_it_is_said_why(
+    page: str | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No scorer, or a page that is none: there is a report all the same, with one line that says why."""
+    _answers(monkeypatch, Told("x", _page(World(1))))
+    (tmp_path / "scores").write_text(page or "")
+    extra = [] if page is None else ["--scores", str(tmp_path / "scores")]
+    assert main(["experiment", "report", "r", "--url", "http://127.0.0.1:1", *extra]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("judged:")]
+    assert words in line
+
+
+def test_the_scorer_of_a_cluster_is_asked_without_the_admin_key() -> None:
+    """It is found by its Service's label; where there is none, that is said."""
+    asked: list[Any] = []
+
+    class Kube:
+        names: tuple[str, ...] = ("capstan-scorer",)
+
+        async def list(self, _resource: Any, *, namespace: str, label_selector: str) -> Any:
+            asked.append((namespace, label_selector))
+            return SimpleNamespace(items=[{"metadata": {"name": name}} for name in self.names])
+
+        async def ask_through(self, of: str, path: str, **fields: Any) -> tuple[int, bytes]:
+            asked.append((of, path, fields["headers"]))
+            return 200, b"{}"
+
+    kube = Kube()
+    assert asyncio.run(through(kube, "system")) == b"{}"
+    assert asked == [
+        ("system", "app.kubernetes.io/component=scorer"),
+        ("services/capstan-scorer:metrics", "/internal/scores", {}),
+    ]
+    kube.names = ()
+    with pytest.raises(ValueError, match="no scorer"):
+        asyncio.run(through(kube, "system"))
