@@ -13,6 +13,7 @@ from capstan_operator.api.guardpolicy import GuardPolicySpec
 from capstan_operator.api.kinds import KINDS, LLMMODEL, Kind, Model, Policy
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.api.ratelimitpolicy import RateLimitPolicySpec
+from capstan_operator.cli.gate_suites import with_suites
 from capstan_operator.desired.caches import models_of_cache
 from capstan_operator.desired.compile import INVALID, compile_gateway
 from capstan_operator.desired.guards import models_named
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print every diagnostic and a summary; 1 when one of them is an error."""
-    manifests = with_prompts(load_manifests(arguments.paths, namespace=arguments.namespace))
+    manifests = with_suites(with_prompts(load_manifests(arguments.paths, namespace=arguments.namespace)))
     try:
         rules = NameRules.from_settings(load_settings())
     except SettingsError as error:

@@ -60,14 +60,13 @@ class Teller:
         self._scene: Scene | None = None
         self._live = GatewayConfig.build(())
         """The config that the gateway runs."""
-        self._problems: dict[str, str] = {}
+        self._problems: frozenset[tuple[str, str]] = frozenset()
 
     def look(self, scene: Scene) -> None:
         """Tell problems that are new; present everything the first time that nothing is coming up any more."""
-        problems = dict(problems_of(scene))
-        for name, problem in problems.items():
-            if self._problems.get(name) != problem:
-                self._say(name, problem)
+        problems = frozenset(problems_of(scene))
+        for name, problem in sorted(problems - self._problems):
+            self._say(name, problem)
         self._problems = problems
         self._scene = scene
         self._present()
@@ -91,7 +90,7 @@ class Teller:
 
 def problems_of(scene: Scene) -> Iterator[tuple[str, str]]:
     """Give (subject, sentence) for what keeps models from being served, apart from engines that are coming up, and
-    policies from being in force."""
+    policies from being in force, and for what has no effect here."""
     for key, message in sorted(scene.refused.items()):
         yield key.name, f"is not served: {message}"
     for key, message in sorted(scene.reduced.items()):
@@ -109,6 +108,10 @@ def problems_of(scene: Scene) -> Iterator[tuple[str, str]]:
         yield key.name, f"has no API key{what}: set {variable} and start again"
     if not scene.has_redis and any(entry.evaluation is not None for entry in scene.config.models):
         yield "evaluation", "has no effect: no answer is sampled without a Redis; name one by --redis-url"
+    for model in sorted(scene.models, key=lambda model: model.key):
+        if model.spec is not None and model.spec.rollouts.steps:
+            sentence = "have no effect: there is no canary without a cluster, and a change is live at once"
+            yield model.key.name, f"`spec.rollout.steps` {sentence}"
 
 
 def is_settled(scene: Scene) -> bool:

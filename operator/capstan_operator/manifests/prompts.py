@@ -22,7 +22,7 @@ def _nothing(_key: ObjectKey) -> Mapping[str, str]:
 def with_prompts(manifests: Manifests, *, last: Last = _nothing) -> Manifests:
     """Give the manifests with the prompts of their models, and with what is wrong with those: a ConfigMap that no
     manifest here has may well be in the cluster."""
-    found = _config_maps(manifests.others)
+    found = config_maps_in(manifests.others)
     contents = {key: document.manifest for key, document in found.items()}
     resources: dict[Address, Any] = dict(manifests.resources)
     said: list[Diagnostic] = []
@@ -38,10 +38,10 @@ def with_prompts(manifests: Manifests, *, last: Last = _nothing) -> Manifests:
 def notices_of_used(manifests: Manifests) -> frozenset[Diagnostic]:
     """Give what `collect` has said of ConfigMaps with prompts: that nobody looks at them."""
     named = {key.config_map for model in manifests.models.values() for key in prompt_keys(model)}
-    return frozenset(passed_over(one) for key, one in _config_maps(manifests.others).items() if key in named)
+    return frozenset(passed_over(one) for key, one in config_maps_in(manifests.others).items() if key in named)
 
 
-def _config_maps(documents: tuple[Document, ...]) -> dict[ObjectKey, Document]:
+def config_maps_in(documents: tuple[Document, ...]) -> dict[ObjectKey, Document]:
     """Give the ConfigMaps; of one that is there twice, the first."""
     found: dict[ObjectKey, Document] = {}
     for document in documents:

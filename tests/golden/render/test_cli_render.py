@@ -112,3 +112,20 @@ def test_policies_are_in_the_config(capsys: pytest.CaptureFixture[str]) -> None:
     written = json.loads(config["data"]["config.json"])
     assert [entry["id"] for entry in written["policies"]] == ["RateLimitPolicy/default/protect-reasoner"]
     assert [entry["policies"] for entry in written["models"]] == [["RateLimitPolicy/default/protect-reasoner"]]
+
+
+def test_steps_change_nothing_of_the_first_apply(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A new model has no canary: the objects are those of the same model without steps, all of them stable."""
+    model = {
+        "apiVersion": "capstan.dev/v1alpha1",
+        "kind": "LLMModel",
+        "metadata": {"name": "rolled"},
+        "spec": {"model": {"source": "hf://org/name"}, "replicas": 2},
+    }
+    steps = {"steps": [{"weight": 5}], "gate": {"suites": [{"configMap": "answers"}]}}
+    file = tmp_path / "model.yaml"
+    file.write_text(json.dumps(model))
+    plain = _render(capsys, str(file))
+    file.write_text(json.dumps({**model, "spec": {**model["spec"], "rollout": steps}}))  # type: ignore[dict-item]
+    assert _render(capsys, str(file)) == plain
+    assert "canary" not in plain

@@ -1,5 +1,6 @@
 """`capstan validate`: what it prints, and its exit code."""
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -289,3 +290,73 @@ def test_models_that_a_cache_cannot_ask_are_warnings(folder: Path, capsys: pytes
     (folder / "q.yaml").write_text(cache.replace("name: p", "name: q"))
     assert main(["validate", "."]) == 1
     assert "where the CachePolicy 'default/p' is in force" in capsys.readouterr().err
+
+
+ROLLED = """\
+  rollout:
+    steps: [{weight: 5}]
+    gate:
+      suites: [{configMap: answers}, {configMap: elsewhere}]
+      safety: [{configMap: answers}, {configMap: answers, key: other.yaml}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: answers}
+data:
+  other.yaml: |
+    name: other
+    cases: [{id: x, prompt: hi, checks: [{type: Contains, all: [a]}]}]
+  suite.yaml: |
+    name: answers
+    cases:
+    - id: capital
+      prompt: What is it?
+      checks: [{type: CHECK, all: [Paris]}]
+"""
+
+
+def test_a_suite_of_a_rollout_that_does_not_parse(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is an error with its file and case, once, at its ConfigMap; one that no manifest has is none."""
+    (folder / "a.yaml").write_text(model("a", ROLLED.replace("CHECK", "Contians")))
+    assert main(["validate", "."]) == 1
+    out, err = capsys.readouterr()
+    assert out == "1 model, 1 error, 0 warnings\n"
+    (line,) = err.splitlines()
+    assert line.startswith("a.yaml:15: document 2: ConfigMap default/answers: `data`: suite.yaml:5: case capital: ")
+
+
+def test_a_suite_of_a_rollout_that_parses(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is said of it, and not that nobody looks at its ConfigMap; of one in another namespace that is said."""
+    (folder / "a.yaml").write_text(model("a", ROLLED.replace("CHECK", "Contains")))
+    assert main(["validate", "."]) == 0
+    assert capsys.readouterr() == ("1 model, 0 errors, 0 warnings\n", "")
+    (folder / "a.yaml").write_text(
+        model("a", ROLLED.replace("CHECK", "Contians").replace("{name: answers}", "{name: answers, namespace: b}"))
+    )
+    assert main(["validate", "."]) == 0
+    assert "ConfigMap b/answers: is not a resource of Capstan" in capsys.readouterr().out
+
+
+def test_files_of_a_suite_are_those_of_a_pod(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key that is missing is an error; data in base64 is read as well."""
+    text = model("a", ROLLED.replace("CHECK", "Contains"))
+    (folder / "a.yaml").write_text(text.replace("key: other.yaml", "key: absent.yaml"))
+    assert main(["validate", "-q", "."]) == 1
+    assert "`data`: absent.yaml: is missing in the ConfigMap" in capsys.readouterr().err
+    encoded = base64.b64encode(b"name: other\ncases: []\n").decode()
+    (folder / "a.yaml").write_text(
+        text.replace("key: other.yaml", "key: b.yaml") + f"binaryData: {{b.yaml: {encoded}}}\n"
+    )
+    assert main(["validate", "-q", "."]) == 1
+    assert "`data`: b.yaml" in (err := capsys.readouterr().err)
+    assert "is missing in the ConfigMap" not in err
+
+
+def test_without_the_extra_no_suite_is_looked_at(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Manifests can be validated where the packages of evaluation are not installed: their suites are passed over."""
+    monkeypatch.setattr("capstan_operator.cli.gate_suites.NEEDED", ("no_such_package",))
+    (folder / "a.yaml").write_text(model("a", ROLLED.replace("CHECK", "Contians")))
+    assert main(["validate", "."]) == 0
+    assert "ConfigMap default/answers: is not a resource of Capstan; passed over" in capsys.readouterr().out

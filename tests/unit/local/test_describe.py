@@ -203,3 +203,22 @@ def test_evaluation_without_a_redis_is_told_once() -> None:
     teller.look(_scene(config=config, has_redis=True))
     teller.look(_scene(has_redis=False))
     assert told == ["has no effect: no answer is sampled without a Redis; name one by --redis-url"]
+
+
+def test_steps_are_told_to_have_no_effect_once_a_model() -> None:
+    """There is no canary without a cluster; what else is wrong with the same model is told beside it."""
+    rollout = {"steps": [{"weight": 5}]}
+    models = (
+        _model("a", model={"source": "hf://a/b"}, rollout=rollout),
+        _model("b", model={"source": "hf://a/b"}, rollout=rollout),
+        _model("c", model={"source": "hf://a/b"}, rollout={"strategy": "Surge"}),
+    )
+    told: list[tuple[str, str]] = []
+    teller = Teller(
+        "http://here", Path("manifests"), Path("state"), access=Access(everybody=True),
+        say=lambda name, text: told.append((name, text)), show=lambda _: None,
+    )  # fmt: skip
+    for _ in range(2):
+        teller.look(_scene(models=models, refused={ObjectKey("default", "a"): "taken"}))
+    steps = "`spec.rollout.steps` have no effect: there is no canary without a cluster, and a change is live at once"
+    assert told == [("a", steps), ("a", "is not served: taken"), ("b", steps)]
