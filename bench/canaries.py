@@ -10,14 +10,13 @@ alike.
 import argparse
 import asyncio
 import gc
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Final, cast
 
 import uvloop
 from gateway_mock import JSON_ANSWER
-from gateway_profile import EngineSocket, request, turn
+from gateway_profile import answer_from, print_beside_first, request, turn
 from gateway_rivals import UPSTREAM_PORT
 
 from capstan_contract.config import Canary, GatewayConfig, ModelEntry, StaticBackend
@@ -26,8 +25,6 @@ from capstan_gateway.__main__ import GC_THRESHOLDS
 from capstan_gateway.composition import Gateway
 from capstan_gateway.settings import Settings
 from capstan_gateway.surface import api_listener
-from capstan_gateway.upstream.connection import Connection
-from capstan_gateway.upstream.pool import Pool
 
 WEIGHTS: Final = (0.0, 50.0, 100.0)
 
@@ -49,16 +46,7 @@ def write_config(folder: Path) -> None:
 
 async def measure(rounds: int) -> None:
     """Print the table."""
-    loop = asyncio.get_running_loop()
-
-    async def connect(pool: Pool, _: float) -> Connection:
-        connection = Connection(pool.endpoint.id, pool._limits, pool)
-        socket = EngineSocket(loop, JSON_ANSWER)
-        socket.connection = connection
-        connection.connection_made(socket)
-        return connection
-
-    Pool.connect = connect  # type: ignore[method-assign]
+    answer_from(lambda: JSON_ANSWER)
     with tempfile.TemporaryDirectory() as folder:
         write_config(Path(folder))
         settings = Settings(
@@ -79,12 +67,7 @@ async def measure(rounds: int) -> None:
             for _ in range(rounds + 1):
                 for name, model in lines.items():
                     found[name].append(await turn(api_listener(gateway), request(stream=False, model=model)[1], b"}"))
-            print("| | CPU, us/request | more than the first line |\n| --- | ---: | ---: |")
-            first = 0.0
-            for name, taken in found.items():
-                value = statistics.quantiles(taken[1:], n=4)[0]
-                first = first or value
-                print(f"| {name} | {value:.1f} | {value - first:+.1f} |")
+            print_beside_first(found)
 
 
 def main() -> None:

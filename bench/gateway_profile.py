@@ -209,9 +209,31 @@ def layers(gateway: Gateway, model: ServedModel, body: bytes) -> dict[str, Handl
     }
 
 
+def answer_from(current: Callable[[], bytes]) -> None:
+    """Have every connection to an engine be one in this process, which gives what is current when it is made."""
+    loop = asyncio.get_running_loop()
+
+    async def connect(pool: Pool, _: float) -> Connection:
+        connection = Connection(pool.endpoint.id, pool._limits, pool)
+        socket = EngineSocket(loop, current())
+        socket.connection = connection
+        connection.connection_made(socket)
+        return connection
+
+    Pool.connect = connect  # type: ignore[method-assign]
+
+
+def print_beside_first(found: dict[str, list[float]]) -> None:
+    """Print the lower quartile of each line's readings, of which the first one warmed up, and what it is above that of
+    the first line."""
+    print("| | CPU, us/request | more than the first line |\n| --- | ---: | ---: |")
+    rows = [(name, statistics.quantiles(taken[1:], n=4)[0]) for name, taken in found.items()]
+    for name, value in rows:
+        print(f"| {name} | {value:.1f} | {value - rows[0][1]:+.1f} |")
+
+
 async def measure(rounds: int) -> None:
     """Print the table."""
-    loop = asyncio.get_running_loop()
     with tempfile.TemporaryDirectory() as folder:
         write_config(Path(folder))
         settings = Settings(
@@ -224,15 +246,7 @@ async def measure(rounds: int) -> None:
         gateway = Gateway(settings)
         answers = {"JSON": JSON_ANSWER, "64-chunk stream": STREAM_ANSWER}
         current = answers["JSON"]
-
-        async def connect(pool: Pool, _: float) -> Connection:
-            connection = Connection(pool.endpoint.id, pool._limits, pool)
-            socket = EngineSocket(loop, current)
-            socket.connection = connection
-            connection.connection_made(socket)
-            return connection
-
-        Pool.connect = connect  # type: ignore[method-assign]
+        answer_from(lambda: current)
         limits = ServingLimits(max_head_bytes=65536, max_connections=1 << 20)
         async with gateway.running():
             while gateway.current() is None:  # noqa: ASYNC110 - it is nobody's business to tell

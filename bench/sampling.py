@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import gc
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from typing import Final, cast
 
 import uvloop
 from gateway_mock import JSON_ANSWER
-from gateway_profile import EngineSocket, request, turn
+from gateway_profile import answer_from, print_beside_first, request, turn
 from gateway_rivals import UPSTREAM_PORT
 
 from capstan_contract.config import GatewayConfig, ModelEntry, StaticBackend
@@ -34,8 +33,6 @@ from capstan_gateway.pipeline.sampling.kind import Samples
 from capstan_gateway.pipeline.sampling.room import SampleRoom
 from capstan_gateway.settings import Settings
 from capstan_gateway.surface import api_listener
-from capstan_gateway.upstream.connection import Connection
-from capstan_gateway.upstream.pool import Pool
 
 RATES: Final = {"a tenth of the answers are samples": 0.1, "every answer is a sample": 1.0}
 
@@ -76,14 +73,7 @@ async def measure(rounds: int) -> None:
     def count(_: str, outcome: str) -> None:
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
-    async def connect(pool: Pool, _: float) -> Connection:
-        connection = Connection(pool.endpoint.id, pool._limits, pool)
-        socket = EngineSocket(loop, JSON_ANSWER)
-        socket.connection = connection
-        connection.connection_made(socket)
-        return connection
-
-    Pool.connect = connect  # type: ignore[method-assign]
+    answer_from(lambda: JSON_ANSWER)
     with tempfile.TemporaryDirectory() as folder:
         write_config(Path(folder))
         settings = Settings(
@@ -117,12 +107,7 @@ async def measure(rounds: int) -> None:
                         await asyncio.sleep(0.01)
                     share = (time.process_time() - behind) / max(behind - began, 1e-9)
                     found[name].append(took * (1 + share))
-            print("| | CPU, us/request | more than the first line |\n| --- | ---: | ---: |")
-            first = 0.0
-            for name, taken in found.items():
-                value = statistics.quantiles(taken[1:], n=4)[0]
-                first = first or value
-                print(f"| {name} | {value:.1f} | {value - first:+.1f} |")
+            print_beside_first(found)
             print(f"samples: {outcomes}")
         writing.cancel()
 

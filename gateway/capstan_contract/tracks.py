@@ -204,14 +204,6 @@ def merge(one: Counters, other: Counters) -> Counters:
     return Counters(measures={quantity: measures[quantity] for quantity in Quantity if quantity in measures})
 
 
-def merge_all(counters: Iterable[Counters]) -> Counters:
-    """Add up any number of them."""
-    total = Counters()
-    for one in counters:
-        total = merge(total, one)
-    return total
-
-
 def merge_experiments(reports: Iterable[ExperimentsReport]) -> tuple[Experiment, ...]:
     """Add up what replicas say of experiments, sorted by router and epoch. One that any replica has now is current."""
     found: dict[tuple[str, str], Experiment] = {}

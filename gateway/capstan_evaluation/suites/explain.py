@@ -1,12 +1,12 @@
 """What pydantic finds in a suite, as paths and sentences that say what is allowed. Pure."""
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from capstan_contract.places import field_path, unknown_field
 from capstan_evaluation.suites.checks import TYPES, Check
 
 Part = TypeVar("Part", bound=BaseModel)
@@ -48,9 +48,9 @@ def _explain(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[st
         location = tuple(_without_unions(entry["loc"]))
         if location and location[-1] == "[key]":
             allowed = str(entry.get("ctx", {}).get("expected", "")).replace("'", "")
-            yield path_of(location[:-2]), f"has a key that is not allowed; it must be {allowed}"
+            yield field_path(location[:-2]), f"has a key that is not allowed; it must be {allowed}"
         else:
-            yield path_of(location), _sentence(entry, root)
+            yield field_path(location), _sentence(entry, root)
 
 
 def _without_unions(location: tuple[int | str, ...]) -> Iterator[int | str]:
@@ -60,21 +60,13 @@ def _without_unions(location: tuple[int | str, ...]) -> Iterator[int | str]:
             yield part
 
 
-def path_of(location: tuple[int | str, ...]) -> str:
-    """Write a location as people write it: checks[0].pattern."""
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.lstrip(".")
-
-
 def _sentence(entry: Mapping[str, Any], root: type[BaseModel]) -> str:
     context = entry.get("ctx", {})
     match entry["type"]:
         case "value_error":
             return str(context["error"])
         case "extra_forbidden":
-            return _unknown_field(entry["loc"], root)
+            return unknown_field(str(entry["loc"][-1]), _class_at(entry["loc"][:-1], root).model_fields)
         case "enum" | "literal_error":
             return f"must be {str(context['expected']).replace(chr(39), '')}"
         case "union_tag_invalid" | "union_tag_not_found":
@@ -97,12 +89,6 @@ def _sentence(entry: Mapping[str, Any], root: type[BaseModel]) -> str:
             return f"must have at least {context['min_length']} items"
         case kind:
             return _NAMES.get(kind, f"is not valid ({kind})")
-
-
-def _unknown_field(location: tuple[int | str, ...], root: type[BaseModel]) -> str:
-    known = sorted(_class_at(location[:-1], root).model_fields)
-    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.75)
-    return f"is not a field; did you mean {near[0]}?" if near else f"is not a field; allowed are {', '.join(known)}"
 
 
 def _class_at(location: tuple[int | str, ...], root: type[BaseModel]) -> type[BaseModel]:

@@ -1,12 +1,12 @@
 """A manifest becomes a Resource, whatever is in it: faults are data, never exceptions."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from capstan_contract.places import field_path, unknown_field
 from capstan_operator.api.kinds import LLMMODEL, Kind, Model, S
 from capstan_operator.api.patterns import DNS_LABEL, HINTS
 from capstan_operator.api.schema import faults_of, matches
@@ -115,14 +115,6 @@ def _explain_one(entry: Mapping[str, Any], root: type[BaseModel]) -> Iterator[Fa
         yield Fault(path, _sentence(entry, root))
 
 
-def field_path(location: tuple[str | int, ...]) -> str:
-    """Write a location as people write it: spec.engine.env[0].value."""
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.lstrip(".")
-
-
 def _sentence(entry: Mapping[str, Any], root: type[BaseModel]) -> str:
     """Say what is allowed, without the value that was given."""
     context = entry.get("ctx", {})
@@ -130,7 +122,7 @@ def _sentence(entry: Mapping[str, Any], root: type[BaseModel]) -> str:
         case "missing":
             return "is required"
         case "extra_forbidden":
-            return _unknown_field(entry["loc"], root)
+            return unknown_field(str(entry["loc"][-1]), _class_at(entry["loc"][:-1], root).model_fields)
         case "string_pattern_mismatch":
             pattern = context["pattern"]
             return f"must be {HINTS[pattern]}" if pattern in HINTS else f"must match {pattern}"
@@ -164,12 +156,6 @@ def _sentence(entry: Mapping[str, Any], root: type[BaseModel]) -> str:
 def _plain_or(expected: str) -> str:
     """`'a', 'b' or 'c'` without the quotes."""
     return expected.replace("'", "")
-
-
-def _unknown_field(location: tuple[str | int, ...], root: type[BaseModel]) -> str:
-    known = sorted(_class_at(location[:-1], root).model_fields)
-    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.75)
-    return f"is not a field; did you mean {near[0]}?" if near else f"is not a field; allowed are {', '.join(known)}"
 
 
 def _class_at(location: tuple[str | int, ...], root: type[BaseModel]) -> type[BaseModel]:

@@ -55,7 +55,6 @@ PROMOTE: Final = "promote"
 ABORT: Final = "abort"
 RETRY: Final = "retry"
 VERBS: Final = (PROMOTE, ABORT, RETRY)
-_UNDER_WAY: Final = (State.STARTING, State.EVALUATING, State.STEP)
 
 
 @dataclass(frozen=True)
@@ -287,17 +286,15 @@ def _acted(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
         # NB: the annotation stays: when that revision is tried some day, nobody wants this any more.
         return memory
     by_hand = f"by hand{f' ({action.by})' if action.by else ''}"
-    match action.verb:
-        case "promote":
-            memory = memory.model_copy(update={"rejected": _without(memory)})
-            return _into(memory, State.PROMOTING, seen, reason="PromotedByHand", message=f"promoted {by_hand}")
-        case "abort":
-            return _rejected(memory, seen, "Aborted", f"given up {by_hand}")
-        case _:
-            update = {"rejected": _without(memory), "attempt": (memory.attempt or 1) + 1, "weight": 0, "step": 0}
-            update |= {"gates": (), "requests": None, "began": moment(seen.now), "lookedAt": None}
-            memory = memory.model_copy(update=update)
-            return _into(memory, State.STARTING, seen, reason="RetriedByHand", message=f"tried again {by_hand}")
+    if action.verb == PROMOTE:
+        memory = memory.model_copy(update={"rejected": _without(memory)})
+        return _into(memory, State.PROMOTING, seen, reason="PromotedByHand", message=f"promoted {by_hand}")
+    if action.verb == ABORT:
+        return _rejected(memory, seen, "Aborted", f"given up {by_hand}")
+    update = {"rejected": _without(memory), "attempt": (memory.attempt or 1) + 1, "weight": 0, "step": 0}
+    update |= {"gates": (), "requests": None, "began": moment(seen.now), "lookedAt": None}
+    memory = memory.model_copy(update=update)
+    return _into(memory, State.STARTING, seen, reason="RetriedByHand", message=f"tried again {by_hand}")
 
 
 def _starting(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
@@ -357,7 +354,7 @@ def _step(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
     memory = _watched(memory, seen)
     if memory.state != State.STEP:
         return memory
-    number = min(max(memory.step or 1, 1), len(seen.rollout.steps))
+    number = _number(memory, seen)
     step = seen.rollout.steps[number - 1]
     memory = memory.model_copy(update={"step": number})
     if memory.weight != step.weight:
@@ -517,14 +514,18 @@ def _has_live(rollout: RolloutSpec) -> bool:
     return bool(latency or gate.errorRate or gate.costPerRequest or gate.score)
 
 
+def _number(memory: RolloutStatus, seen: Seen) -> int:
+    """Give the number of the step that is under way, from 1: steps may have been taken out of the spec meanwhile."""
+    return min(max(memory.step or 1, 1), len(seen.rollout.steps))
+
+
 def _canary_of(memory: RolloutStatus, seen: Seen) -> int | None:
     """Give how many replicas the canary is to have; None: there is to be none."""
     match memory.state:
         case State.COMPLETE | State.ROLLED_BACK:
             return None
         case State.STEP:
-            number = min(max(memory.step or 1, 1), len(seen.rollout.steps))
-            return canary_replicas(seen.replicas, seen.rollout.steps[number - 1].weight)
+            return canary_replicas(seen.replicas, seen.rollout.steps[_number(memory, seen) - 1].weight)
         case State.PROMOTING if not memory.weight:
             return None
         case _:
