@@ -69,6 +69,8 @@ class Task(StrEnum):
     EMBED = "embed"
     CLASSIFY = "classify"
     SCORE = "score"
+    TRANSCRIBE = "transcribe"
+    """Sound to text. An entry that says so requires TRANSCRIPTIONS: readers from before it know no such task."""
 
 
 class Capability(StrEnum):

@@ -48,8 +48,10 @@ class Known:
 
 TENANT_SALT: Final = "tenantSalt"
 """Requests bring a salt of their tenant's (`ModelEntry.tenantSalt`)."""
+TRANSCRIPTIONS: Final = "transcriptions"
+"""It is of the task `transcribe`: what is asked of it is a form, with a file in it."""
 KNOWN: Final = Known(
-    requirements=frozenset((TENANT_SALT, CACHE_EMBEDDING)),
+    requirements=frozenset((TENANT_SALT, CACHE_EMBEDDING, TRANSCRIPTIONS)),
     policy_kinds=frozenset((RATE_LIMIT_KIND, GUARD_KIND, CACHE_KIND)),
 )
 """What this release knows."""

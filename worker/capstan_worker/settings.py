@@ -13,7 +13,7 @@ from capstan_worker.engine.kinds import EngineKind
 
 PREFIX: Final = "CAPSTAN_WORKER_"
 WORKER_PORT: Final = 8001
-TASKS: Final = ("chat", "completion", "embed", "classify", "score")
+TASKS: Final = ("chat", "completion", "embed", "classify", "score", "transcribe")
 
 
 def read_base_url(text: str) -> str:

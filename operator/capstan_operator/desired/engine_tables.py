@@ -111,6 +111,7 @@ _VLLM = Table(
                     Task.EMBED: ("pooling",),
                     Task.CLASSIFY: ("pooling",),
                     Task.SCORE: ("pooling",),
+                    Task.TRANSCRIBE: ("generate",),
                 }
             ),
         ),
@@ -123,6 +124,7 @@ _VLLM = Table(
                     Task.COMPLETION: ("none",),
                     Task.EMBED: ("embed",),
                     Task.CLASSIFY: ("classify",),
+                    Task.TRANSCRIBE: ("none",),
                 }
             ),
         ),
@@ -135,6 +137,7 @@ _VLLM = Table(
                     Task.COMPLETION: ("generate",),
                     Task.EMBED: ("embed", "embedding"),
                     Task.CLASSIFY: ("classify",),
+                    Task.TRANSCRIBE: ("transcription", "generate"),
                 }
             ),
         ),

@@ -15,10 +15,11 @@ from capstan_contract.config import (
     Price,
     PriceTier,
     ServiceBackend,
+    Task,
     Timeouts,
 )
 from capstan_contract.names import ENGINE_PORT_NAME
-from capstan_contract.requirements import TENANT_SALT
+from capstan_contract.requirements import TENANT_SALT, TRANSCRIPTIONS
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import CompatibilitySpec, EngineType, External, LLMModelSpec, PriceSpec
 from capstan_operator.api.parts import SecretKeyRef
@@ -72,8 +73,8 @@ def build_entry(
         tokenizer=serving.tokenizer or "",
         prefixes=named_prefixes(spec),
         tenantSalt=spec.engine.isolates,
-        requires=(TENANT_SALT,) if spec.engine.isolates else (),
-        continuousUsage=spec.has_engine and spec.engine.type is EngineType.VLLM,
+        requires=_requires(spec),
+        continuousUsage=spec.has_engine and spec.engine.type is EngineType.VLLM and not _transcribes(spec),
         kvEvents=spec.has_engine and spec.engine.tells_blocks,
         price=_price(serving.price),
         weight=serving.weight,
@@ -86,6 +87,15 @@ def build_entry(
             totalSeconds=serving.timeouts.totalSeconds,
         ),
     )
+
+
+def _requires(spec: LLMModelSpec) -> tuple[str, ...]:
+    needs = {TENANT_SALT: spec.engine.isolates, TRANSCRIPTIONS: _transcribes(spec)}
+    return tuple(name for name, needed in needs.items() if needed)
+
+
+def _transcribes(spec: LLMModelSpec) -> bool:
+    return spec.model.task is Task.TRANSCRIBE
 
 
 def default_backend(model: Model) -> Backend:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from capstan_contract.config import Dispatch, ModelQueue
+from capstan_contract.config import Dispatch, ModelQueue, Task
 from capstan_contract.names import CANARY, STABLE, canary_id
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
@@ -31,8 +31,11 @@ def installed_queue(settings: BuildSettings) -> InstalledQueue | None:
 
 
 def has_queue(spec: LLMModelSpec) -> bool:
-    """Whether requests for a model may wait in a queue, where there is one: of one that has pods, unless it says no."""
-    return spec.has_engine and spec.dispatch is not Dispatch.DIRECT
+    """Whether requests for a model may wait in a queue, where there is one: of one that has pods, unless it says no.
+
+    Sound is never put there: it is too large for what Redis keeps in memory.
+    """
+    return spec.has_engine and spec.dispatch is not Dispatch.DIRECT and spec.model.task is not Task.TRANSCRIBE
 
 
 def build_queue(model: Model, spec: LLMModelSpec, installed: InstalledQueue | None) -> ModelQueue | None:

@@ -85,10 +85,12 @@ def test_an_entry_whose_requirements_are_known_is_served() -> None:
     assert (served(reading), reading.refused) == ({"a"}, {})
 
 
-def test_this_release_knows_three_kinds_of_policies_and_two_requirements() -> None:
+def test_this_release_knows_three_kinds_of_policies_and_three_requirements() -> None:
     """What is added to KNOWN has to be built first."""
     kinds = frozenset(("RateLimitPolicy", "GuardPolicy", "CachePolicy"))
-    assert Known(requirements=frozenset(("tenantSalt", "cacheEmbedding")), policy_kinds=kinds) == KNOWN
+    assert (
+        Known(requirements=frozenset(("tenantSalt", "cacheEmbedding", "transcriptions")), policy_kinds=kinds) == KNOWN
+    )
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ def test_tensor_parallel_size_uses_all_gpus(gpus: int, parallelism: dict[str, in
         (Task.CLASSIFY, ["--runner", "pooling", "--convert", "classify"]),
         (Task.SCORE, ["--runner", "pooling"]),
         (Task.CHAT, ["--enable-prompt-tokens-details"]),
+        (Task.TRANSCRIBE, ["--enable-prompt-tokens-details"]),
     ],
 )
 def test_task_chooses_the_runner(task: Task, expected: list[str]) -> None:

@@ -16,9 +16,10 @@ from capstan_contract.config import (
 )
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
-from capstan_operator.desired.entries import unix_seconds
+from capstan_operator.desired.entries import build_entry, default_backend, unix_seconds
 from capstan_operator.desired.faults import find_doubts
 from capstan_operator.desired.naming import credential_file, served_name, upstream_name
+from capstan_operator.desired.queueing import InstalledQueue
 from capstan_operator.resources.resource import ObjectKey
 from support.plainmodels import as_deleting, make_model
 
@@ -294,6 +295,15 @@ def test_a_gateway_must_know_that_tenants_are_kept_apart(type_: str) -> None:
     for shared in (None, {}, {"isolation": "None"}):
         entry = _entry(make_model(engine={"type": type_, "kvCache": shared}))
         assert {"tenantSalt", "requires"}.isdisjoint(entry.model_dump())
+
+
+@pytest.mark.parametrize("type_", ["vLLM", "Simulator"])
+def test_a_gateway_must_know_transcriptions_to_serve_a_model_that_makes_them(type_: str) -> None:
+    """An older gateway refuses such an entry, has no queue for it, and asks nobody for usage that no form can ask."""
+    model = make_model(model={"task": "transcribe"}, engine={"type": type_})
+    assert model.spec is not None
+    entry = build_entry(model, model.spec, default_backend(model), queue=InstalledQueue("seal"))
+    assert (entry.requires, entry.queue, entry.continuousUsage) == (("transcriptions",), None, False)
 
 
 def test_requests_may_name_the_prompts_that_fit() -> None:

@@ -31,6 +31,8 @@ def _faults(type_: str, *args: str, task: str = "chat", revision: str | None = N
         ("score", "--convert", ["classify", "anything"], []),
         ("embed", "--task", ["embed", "embedding", "auto"], ["classify", "generate"]),
         ("score", "--task", ["score", "anything"], []),
+        ("transcribe", "--runner", ["generate", "auto"], ["pooling"]),
+        ("transcribe", "--task", ["transcription", "generate"], ["embed"]),
     ],
 )
 def test_what_an_engine_does_has_to_fit_the_task(

@@ -88,6 +88,21 @@ SPEC = (
         holds=lambda self: self.cascade is None or self.model.task in ("chat", "completion"),
         field_path=".model.task",
     ),
+    Rule(
+        cel="self.model.task != 'transcribe' || !(self.engine.type in ['TGI', 'SGLang'])",
+        message="must not be transcribe when `engine.type` is TGI or SGLang: vLLM, and images of your own "
+        "(OpenAICompatible), turn sound into text",
+        holds=lambda self: self.model.task != "transcribe" or self.engine.type not in ("TGI", "SGLang"),
+        field_path=".model.task",
+    ),
+    Rule(
+        cel="self.model.task != 'transcribe' || !has(self.external) || self.external.provider != 'Anthropic'",
+        message="must not be transcribe when `external.provider` is Anthropic, whose API takes no sound",
+        holds=lambda self: (
+            self.model.task != "transcribe" or self.external is None or self.external.provider != "Anthropic"
+        ),
+        field_path=".model.task",
+    ),
 )
 
 EXTERNAL = (

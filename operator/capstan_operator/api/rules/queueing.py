@@ -25,6 +25,18 @@ SPEC = (
         field_path=".queue",
     ),
     Rule(
+        cel="!has(self.dispatch) || self.dispatch != 'Queue' || self.model.task != 'transcribe'",
+        message="must not be Queue when `model.task` is transcribe: sound is not put into a queue",
+        holds=lambda self: self.dispatch != "Queue" or self.model.task != "transcribe",
+        field_path=".dispatch",
+    ),
+    Rule(
+        cel="!has(self.queue) || self.model.task != 'transcribe'",
+        message="must not be set when `model.task` is transcribe: sound is not put into a queue",
+        holds=lambda self: self.queue is None or self.model.task != "transcribe",
+        field_path=".queue",
+    ),
+    Rule(
         cel="!has(self.queue) || !has(self.queue.batch) || self.engine.type == 'OpenAICompatible'",
         message="must not be set unless `engine.type` is OpenAICompatible: the others put requests together themselves",
         holds=lambda self: self.queue is None or self.queue.batch is None or self.engine.type == "OpenAICompatible",
