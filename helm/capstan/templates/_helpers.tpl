@@ -29,15 +29,6 @@ app.kubernetes.io/part-of: capstan
 {{- end }}
 {{- end }}
 
-{{/* Labels of a pod: nothing in them that changes with the chart's version, or every upgrade would restart every pod. */}}
-{{- define "capstan.podLabels" -}}
-app.kubernetes.io/part-of: capstan
-{{ include "capstan.selector" . }}
-{{- with (index . 0).Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
-{{- end }}
-
 {{/* An image. Takes (list $ "name" imageValues), and what stands behind its tag if it is a variant. */}}
 {{- define "capstan.image" -}}
 {{- $root := index . 0 -}}
@@ -131,44 +122,17 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 {{- end -}}
 {{- end }}
 
-{{/* Security of a pod, and of a container, as the `restricted` Pod Security level wants it. */}}
-{{- define "capstan.podSecurity" -}}
-runAsNonRoot: true
-runAsUser: {{ . }}
-runAsGroup: {{ . }}
-fsGroup: {{ . }}
-seccompProfile: {type: RuntimeDefault}
-{{- end }}
-{{- define "capstan.containerSecurity" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities: {drop: [ALL]}
-{{- end }}
-
-{{/* Where a pod may run. Takes the component's values. */}}
-{{- define "capstan.placement" -}}
-{{- with .nodeSelector }}
-nodeSelector:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .tolerations }}
-tolerations:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .affinity }}
-affinity:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .priorityClassName }}
-priorityClassName: {{ . }}
-{{- end }}
-{{- end }}
-
 {{/* Refuse values that contradict each other. */}}
 {{- define "capstan.check" -}}
 {{- with .Values -}}
+{{- if kindIs "invalid" .extraObjects -}}
+{{- fail "these are the values of an older chart, without the defaults of this one: use --reset-then-reuse-values in place of --reuse-values" -}}
+{{- end -}}
 {{- if and (gt (int .operator.replicas) 1) (not .operator.leaderElection) -}}
 {{- fail "operator.replicas greater than 1 needs operator.leaderElection: else all of them would write at once" -}}
+{{- end -}}
+{{- if and .operator.strategy (ne .operator.strategy.type "Recreate") (not .operator.leaderElection) -}}
+{{- fail "operator.strategy other than Recreate needs operator.leaderElection: else an old and a new operator would write at once" -}}
 {{- end -}}
 {{- if eq .operator.className "default" -}}
 {{- fail "operator.className must not be 'default': leave it empty for the install that serves models without a class" -}}
