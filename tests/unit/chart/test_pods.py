@@ -235,7 +235,8 @@ def test_scorers_are_spread_and_kept_as_gateways_are() -> None:
 
 def test_further_objects_are_templates() -> None:
     """Objects as maps and as text become part of the release, and can use its name and values."""
-    text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}-text, namespace: {{ .Release.Namespace }}}"
+    metadata = "{name: {{ .Release.Name }}-text, namespace: {{ .Release.Namespace }}}"
+    text = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {metadata}"
     mapped = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
