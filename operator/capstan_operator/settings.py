@@ -6,9 +6,10 @@ variable of `some_name` is CAPSTAN_SOME_NAME, unless its field says another one.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from capstan_contract.names import GATEWAY_ADMIN_PORT
 from capstan_contract.redis_address import read_address
@@ -17,6 +18,9 @@ from capstan_process.settings import read_settings, setting
 
 PREFIX: Final = "CAPSTAN_"
 EVERY_OTHER_NAMESPACE: Final = "*"
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+USER_ID: Final = 10001
+"""Of the models' processes, where nothing else is said."""
 GRADUALLY: Final = "Gradually"
 ADOPTION_MODES: Final = (GRADUALLY, "OnSpecChange")
 
@@ -39,10 +43,73 @@ def _read_name_patterns(text: str) -> NamePatterns:
     return tuple((namespace, tuple(patterns)) for namespace, patterns in sorted(found.items()))
 
 
+def _read_object(text: str) -> str:
+    """Read a JSON object; give it in the one form that equal objects have."""
+    found = _parsed(text or "{}", "an object")
+    if not isinstance(found, dict):
+        raise ValueError("must be a JSON object")
+    return _canonical(found)
+
+
+def _read_texts(text: str) -> str:
+    """Read a JSON object of strings."""
+    found = json.loads(_read_object(text))
+    if not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("must be a JSON object of strings")
+    return _canonical(found)
+
+
+def _read_variables(text: str) -> str:
+    """Read a JSON list of variables as in a container."""
+    found = _parsed(text or "[]", "a list")
+    if not isinstance(found, list):
+        raise ValueError("must be a JSON list of variables, as in a container")
+    names = [one.get("name") if isinstance(one, dict) else None for one in found]
+    for name in names:
+        if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
+            raise ValueError("must have variables with a `name` of letters, digits and '_', such as HF_ENDPOINT")
+        if name.startswith(PREFIX):
+            raise ValueError(f"must not have {name}: the operator says to the workers what begins so")
+    if len(set(names)) != len(names):
+        raise ValueError("must name each variable once")
+    for one in found:
+        if one.keys() - {"name"} not in ({"value"}, {"valueFrom"}):
+            raise ValueError(f"must have a `value` or a `valueFrom` of {one['name']}, and nothing else")
+        if not isinstance(one.get("value", ""), str):
+            raise ValueError(f"must have a string as `value` of {one['name']}: put it in quotes")
+    return _canonical(found)
+
+
+def _parsed(text: str, what: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError(f"must be JSON: {what}") from None
+
+
+def _canonical(found: object) -> str:
+    return json.dumps(found, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def _read_queue_url(text: str) -> str:
     if text and read_address(text).password is not None:
         raise ValueError("must be without a password, which would stand in the spec of every pod: use the Secret")
     return text
+
+
+POD_SECURITY: Final = _canonical(
+    {
+        "runAsNonRoot": True,
+        "runAsUser": USER_ID,
+        "runAsGroup": USER_ID,
+        "fsGroup": USER_ID,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+)
+CONTAINER_SECURITY: Final = _canonical(
+    {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +128,31 @@ class BuildSettings:
     sglang_image: str = setting("lmsysorg/sglang:latest", "runs SGLang")
     image_pull_policy: str = setting("IfNotPresent", "for the pods of models")
     image_pull_secrets: tuple[str, ...] = setting((), "comma-separated, for the pods of models")
+    model_env: str = setting(
+        "[]",
+        "JSON, variables of every engine as in a container, such as a proxy; a model's own win, and what Capstan "
+        "relies on is left out",
+        read=_read_variables,
+    )
+    model_pod_labels: str = setting("{}", "JSON, labels of the pods of models; a model's own win", read=_read_texts)
+    model_pod_annotations: str = setting(
+        "{}", "JSON, annotations of the pods of models; a model's own win", read=_read_texts
+    )
+    model_pod_security: str = setting(
+        POD_SECURITY,
+        "JSON, the whole securityContext of the pods of models; a field that is null is left out",
+        read=_read_object,
+    )
+    model_container_security: str = setting(
+        CONTAINER_SECURITY,
+        "JSON, the whole securityContext of their containers; a field that is null is left out",
+        read=_read_object,
+    )
+    ca_config_map: str = setting(
+        "", "ConfigMap in the namespaces of models with the authorities that engines believe in; empty: their image's"
+    )
+    ca_secret: str = setting("", "or a Secret with them")
+    ca_key: str = setting("ca.crt", "key of either, whose value is PEM")
     network_policies: bool = setting(
         False, "make a NetworkPolicy per model that lets in only the gateway and the operator"
     )

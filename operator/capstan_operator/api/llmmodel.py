@@ -37,6 +37,10 @@ from capstan_operator.api.patterns import (
     TAG,
     TOKENIZER,
 )
+from capstan_operator.api.pods import EngineFile as EngineFile
+from capstan_operator.api.pods import EnvFromSource as EnvFromSource
+from capstan_operator.api.pods import PodsSpec as PodsSpec
+from capstan_operator.api.pods import ResourceClaim as ResourceClaim
 from capstan_operator.api.policies import PolicyInForce
 from capstan_operator.api.queueing import QueueSpec as QueueSpec
 from capstan_operator.api.rollout import RolloutSpec as RolloutSpec
@@ -50,6 +54,7 @@ from capstan_operator.api.rules import (
     kvcache,
     names,
     placement,
+    pods,
     queueing,
     rollout,
     scaling,
@@ -118,10 +123,16 @@ class Engine(Part):
     (where the engine listens, what it calls the model, keys, TLS) cannot be set: see docs/engines.md."""
     env: tuple[EnvVar, ...] = bounded_list(64, json_schema_extra=listed_by("name"))
     """Environment variables of the engine's container. Those that do what a refused argument does are refused too."""
+    envFrom: tuple[EnvFromSource, ...] = bounded_list(16)
+    """Further variables: all keys of ConfigMaps and Secrets of the namespace. `env` wins, as what Capstan sets does;
+    what Capstan relies on must not be among them."""
+    files: tuple[EngineFile, ...] = bounded_list(16, json_schema_extra=listed_by("path"))
+    """Files of the engine's container, from ConfigMaps and Secrets of the namespace. Pods have them as they were when
+    they started."""
     kvCache: KVCacheSpec | None = None
     """What the engine keeps of prompts that it has computed. The same in `args` wins. A change makes new pods."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (*engine.ENGINE, *kvcache.ENGINE)
+    rules: ClassVar[tuple[Rule, ...]] = (*engine.ENGINE, *pods.ENGINE, *kvcache.ENGINE)
 
     @property
     def isolates(self) -> bool:
@@ -146,6 +157,9 @@ class Resources(Part):
         "nvidia.com/gpu"
     )
     """The extended resource that counts GPUs, such as nvidia.com/gpu, amd.com/gpu or nvidia.com/mig-3g.20gb."""
+    claims: tuple[ResourceClaim, ...] = bounded_list(8, json_schema_extra=listed_by("name"))
+    """Devices of the engine by Dynamic Resource Allocation, beside `gpus` or in their place; how many GPUs they are is
+    not known, so `parallelism` says it. Needs Kubernetes 1.34, or the feature gate DynamicResourceAllocation."""
     cpu: CpuQuantity | None = None
     """CPU request of one replica, such as 4 or 500m."""
     memory: Quantity | None = None
@@ -386,6 +400,8 @@ class LLMModelSpec(Part):
     """What one replica needs."""
     parallelism: Parallelism = Field(default_factory=Parallelism)
     """How one replica is spread over its GPUs."""
+    pods: PodsSpec | None = None
+    """Labels, annotations, account and pull secrets of the pods."""
     replicas: int = Field(default=1, ge=0, le=1000)
     """Number of replicas. Without effect beside `scaling`, unless `scaling.strategy` is External: then a change of it,
     as `kubectl scale llmmodel` makes it, is passed on to the Deployment once, and whoever scales that is left alone."""

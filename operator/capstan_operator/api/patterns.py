@@ -21,6 +21,7 @@ SOURCE: Final = r"^(hf|pvc|s3|oci)://[!-~]+$"
 ADAPTER_SOURCE: Final = r"^(hf|pvc|s3)://[!-~]+$"
 REVISION: Final = r"^[A-Za-z0-9][-A-Za-z0-9._/]*$"
 TOKENIZER: Final = r"^[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$"
+FILE_PATH: Final = r"^(/[-A-Za-z0-9._@+=~]+)+$"
 _HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?"
 _H16 = r"[0-9A-Fa-f]{1,4}"
 _IPV6 = "|".join(
@@ -49,6 +50,10 @@ OCI_SOURCE: Final = (
 )
 DOTS: Final = r"^.*/[.][.]?(/.*)?$"
 """A path with a segment `.` or `..`: it must not leave the volume."""
+FOLDERS_OF_CAPSTAN: Final = (
+    r"^/(dev|proc|sys|run|var/run|tmp|mnt/model|mnt/claims|etc/capstan|var/cache/capstan|var/lib/capstan)(/.*)?$"
+)
+"""What is mounted in a model's pod, and all that is in it."""
 CHILD_NAME: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 """Names of Services begin with a letter and have no dots."""
 
@@ -84,6 +89,7 @@ HINTS: Final[Mapping[str, str]] = {
     ADAPTER_SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH or s3://BUCKET/PATH",
     REVISION: "a branch, tag or commit: letters, digits and any of - . _ /",
     TOKENIZER: "NAME or ORG/NAME, of letters, digits and any of - . _",
+    FILE_PATH: "an absolute path: letters, digits and any of - . _ @ + = ~ between its slashes",
     URL: "http://HOST or https://HOST with an optional port (1 to 65535) and path, without user, password or query",
     DECIMAL: 'a decimal number in quotes, such as "0.15"',
     FRACTION: 'a number from 0 to 1 in quotes, such as "0.7"',

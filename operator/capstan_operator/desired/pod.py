@@ -25,21 +25,31 @@ from capstan_operator.desired.engine import (
 )
 from capstan_operator.desired.naming import child_labels, selector_labels
 from capstan_operator.desired.patch import strategic_merge
+from capstan_operator.desired.pod_settings import (
+    account_fields,
+    container_security,
+    fleet_variables,
+    pod_annotations,
+    pod_labels,
+    pod_security,
+)
 from capstan_operator.desired.queueing import queue_variables
+from capstan_operator.desired.reserved import Facts
 from capstan_operator.desired.snapshot import PodHash
 from capstan_operator.desired.volumes import (
+    authority_environment,
     cache_environment,
     engine_mounts,
     pod_volumes,
     prefixes_json,
     worker_mounts,
 )
+from capstan_operator.desired.wiring import why_reserved
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
 
 ENGINE_CONTAINER: Final = "engine"
 WORKER_CONTAINER: Final = "worker"
-USER_ID: Final = 10001
 STARTUP_PERIOD: Final = 2
 """Seconds between two looks at a pod that starts."""
 # TODO(2026-11): remove when no worker of the first release can be pinned (`models.workerImage`) any more. It has no
@@ -71,9 +81,10 @@ def build_template(
 def build_plain_template(model: Model, spec: LLMModelSpec, settings: BuildSettings, track: str = STABLE) -> Manifest:
     """Give the pod template as Capstan makes it, without the user's patch."""
     engine = build_engine(model, spec, settings)
-    annotations = {PREFIXES_ANNOTATION: digest(prefixes_json(spec))} if spec.prefixes else {}
+    prefixes = {PREFIXES_ANNOTATION: digest(prefixes_json(spec))} if spec.prefixes else {}
+    labels = {**pod_labels(spec, settings), **child_labels(model.key.name, track)}
     return {
-        "metadata": {"labels": child_labels(model.key.name, track), "annotations": annotations},
+        "metadata": {"labels": labels, "annotations": {**pod_annotations(spec, settings), **prefixes}},
         "spec": _pod_spec(model, spec, engine, settings, queue_variables(model, spec, settings, track)),
     }
 
@@ -85,16 +96,9 @@ def _pod_spec(
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": grace_seconds(spec),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [_engine_container(spec, engine, settings, queue)],
-        "volumes": pod_volumes(model, spec),
+        "securityContext": pod_security(settings),
+        "containers": [_engine_container(model, spec, engine, settings, queue)],
+        "volumes": pod_volumes(model, spec, settings),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -106,16 +110,14 @@ def _pod_spec(
     }
     if not engine.in_process:
         pod["initContainers"] = [_sidecar(model, spec, settings, queue)]
-    if settings.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    return pod | _placement(spec)
+    return pod | account_fields(spec, settings) | _placement(spec)
 
 
 def _placement(spec: LLMModelSpec) -> dict[str, Any]:
     """Say where the pods may run."""
     resources = spec.resources
     tolerations = [_toleration(toleration) for toleration in resources.tolerations]
-    if resources.gpus:
+    if resources.gpus or resources.claims:
         tolerations.append({"key": resources.gpuResource, "operator": "Exists"})
     found = {
         "nodeSelector": dict(sorted(resources.nodeSelector.items())),
@@ -123,6 +125,7 @@ def _placement(spec: LLMModelSpec) -> dict[str, Any]:
         "affinity": resources.affinity,
         "runtimeClassName": resources.runtimeClassName,
         "priorityClassName": resources.priorityClassName,
+        "resourceClaims": [claim.model_dump(exclude_none=True, exclude={"request"}) for claim in resources.claims],
     }
     return {key: value for key, value in found.items() if value}
 
@@ -132,11 +135,11 @@ def _toleration(toleration: Toleration) -> dict[str, Any]:
 
 
 def _engine_container(
-    spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings, queue: list[dict[str, Any]]
+    model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings, queue: list[dict[str, Any]]
 ) -> dict[str, Any]:
     ports = [{"name": ENGINE_PORT_NAME, "containerPort": ENGINE_PORT, "protocol": "TCP"}]
-    env = {**cache_environment(), **engine.env}
-    mounts = engine_mounts(spec)
+    env = {**cache_environment(), **authority_environment(settings), **engine.env}
+    mounts = engine_mounts(spec, settings)
     if engine.in_process:
         ports.append(_worker_port())
         mounts += worker_mounts(spec)
@@ -145,11 +148,11 @@ def _engine_container(
         "image": engine.image,
         "imagePullPolicy": settings.image_pull_policy,
         "args": list(engine.args),
-        "env": _environment(env, spec, queue if engine.in_process else []),
+        "env": _environment(env, spec, queue if engine.in_process else [], _of_the_fleet(model, spec, settings)),
         "ports": ports,
         "resources": _resources(spec),
         "volumeMounts": mounts,
-        "securityContext": _container_security(),
+        "securityContext": container_security(settings),
         "startupProbe": _probe(_get("/readyz"), period=STARTUP_PERIOD, failures=_startup_failures(spec)),
         "readinessProbe": _probe(_get("/readyz"), period=5, failures=2),
         "livenessProbe": _probe(_liveness(engine), period=10, failures=6),
@@ -157,6 +160,8 @@ def _engine_container(
     }
     if engine.command:
         container["command"] = list(engine.command)
+    if spec.engine.envFrom:
+        container["envFrom"] = [source.model_dump(exclude_none=True) for source in spec.engine.envFrom]
     return container
 
 
@@ -184,7 +189,7 @@ def _sidecar(model: Model, spec: LLMModelSpec, settings: BuildSettings, queue: l
         "ports": [_worker_port()],
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *worker_mounts(spec)],  # noqa: S108
-        "securityContext": _container_security(),
+        "securityContext": container_security(settings),
         "livenessProbe": _probe(_get("/healthz"), period=10, failures=6),
     }
 
@@ -194,12 +199,24 @@ def _drain_path(engine: EngineContainer) -> str:
     return "/drain" if engine.in_process else f"/drain?token={FIRST_WORKERS_WORD}"
 
 
-def _environment(ours: dict[str, str], spec: LLMModelSpec, queue: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give our variables by name, those of the queue, and then the user's in their order, which win."""
+def _environment(
+    ours: dict[str, str], spec: LLMModelSpec, queue: list[dict[str, Any]], fleet: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Give our variables by name, those of the queue, those of the install, and then the user's in their order: each
+    wins over those before."""
     theirs = [variable.model_dump(exclude_none=True) for variable in spec.engine.env]
     overruled = {variable["name"] for variable in theirs}
+    others = [variable for variable in fleet if variable["name"] not in overruled]
+    overruled |= {variable["name"] for variable in others}
     named = [{"name": name, "value": value} for name, value in sorted(ours.items())]
-    return [variable for variable in (*named, *queue) if variable["name"] not in overruled] + theirs
+    return [*(one for one in (*named, *queue) if one["name"] not in overruled), *others, *theirs]
+
+
+def _of_the_fleet(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> list[dict[str, Any]]:
+    """Give the variables of the install but for those that this engine must not have."""
+    facts = Facts(model.key.name, spec)
+    found = fleet_variables(settings)
+    return [one for one in found if why_reserved(one["name"], one.get("value"), facts) is None]
 
 
 def _resources(spec: LLMModelSpec) -> dict[str, Any]:
@@ -208,15 +225,8 @@ def _resources(spec: LLMModelSpec) -> dict[str, Any]:
     memory = {"memory": resources.memory} if resources.memory else {}
     requests = {**({"cpu": resources.cpu} if resources.cpu else {}), **memory, **gpus}
     limits = {**memory, **gpus}
-    return {key: value for key, value in (("limits", limits), ("requests", requests)) if value}
-
-
-def _container_security() -> dict[str, Any]:
-    return {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
-    }
+    claims = [claim.model_dump(exclude_none=True, include={"name", "request"}) for claim in resources.claims]
+    return {key: value for key, value in (("limits", limits), ("requests", requests), ("claims", claims)) if value}
 
 
 def _worker_port() -> dict[str, Any]:

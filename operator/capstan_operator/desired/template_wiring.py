@@ -11,9 +11,10 @@ tuned or replaced. Only the engine's readiness probe must not go, because a pod 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
-from capstan_contract.names import ENGINE_PORT, ENGINE_PORT_NAME, GROUP, WORKER_PORT, WORKER_PORT_NAME
+from capstan_contract.names import ENGINE_PORT, ENGINE_PORT_NAME, GROUP, STABLE, WORKER_PORT, WORKER_PORT_NAME
 from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.desired.arguments import Environment, resolve_environment
+from capstan_operator.desired.naming import child_labels
 from capstan_operator.desired.reserved import Facts
 from capstan_operator.desired.wiring import reserved_variables, why_reserved
 from capstan_operator.resources.resource import Fault, Manifest
@@ -34,7 +35,7 @@ _READY: Final = "must not be removed: without it the pod gets requests while the
 
 def find_template_faults(before: Manifest, after: Manifest, patch: Mapping[str, Any], facts: Facts) -> Iterator[Fault]:
     """Give what a patch has changed that has to stay. `before` and `after`: the whole template."""
-    yield from _label_faults(before, patch)
+    yield from _label_faults(child_labels(facts.name, STABLE), patch)
     there = {kind: _containers(before, kind) for kind in ("containers", "initContainers")}
     for kind, containers in there.items():
         for name, ours in containers.items():
@@ -49,9 +50,8 @@ def find_template_faults(before: Manifest, after: Manifest, patch: Mapping[str, 
     yield from _strangers_on_our_ports(there, after, patch)
 
 
-def _label_faults(before: Manifest, patch: Mapping[str, Any]) -> Iterator[Fault]:
+def _label_faults(ours: Mapping[str, str], patch: Mapping[str, Any]) -> Iterator[Fault]:
     """Capstan's labels find the pods; they are put back in any case, and a patch that says otherwise is a mistake."""
-    ours = _mapping(_mapping(before.get("metadata")).get("labels"))
     metadata = _mapping(patch.get("metadata"))
     for field in ("labels", "annotations"):
         for key, value in _mapping(metadata.get(field)).items():
@@ -77,12 +77,14 @@ def _engine_faults(ours: Mapping[str, Any], theirs: Mapping[str, Any], path: str
     for name in sorted(reserved_variables(facts)):
         if before.get(name) != after.get(name) and why_reserved(name, values.get(name), facts):
             yield Fault(f"{path}.env", f"must not set {name}, which Capstan relies on: see `spec.engine.env`")
-    yield from _unnamed_variables(theirs, path, reserved_variables(facts) - after.keys())
+    known = _sequence(ours.get("envFrom"))
+    added = [source for source in _sequence(theirs.get("envFrom")) if source not in known]
+    yield from _unnamed_variables(added, path, reserved_variables(facts) - after.keys())
 
 
-def _unnamed_variables(container: Mapping[str, Any], path: str, reserved: Set[str]) -> Iterator[Fault]:
+def _unnamed_variables(sources: Sequence[Any], path: str, reserved: Set[str]) -> Iterator[Fault]:
     """Of `envFrom` nobody knows which variables it brings; a prefix says what their names begin with."""
-    for source in _sequence(container.get("envFrom")):
+    for source in sources:
         prefix = str(_mapping(source).get("prefix") or "")
         if name := next((name for name in sorted(reserved) if name.startswith(prefix)), None):
             message = f"must have a `prefix`: it may bring {name}, which Capstan relies on; or use `spec.engine.env`"

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from capstan_operator.api.kinds import Model
-from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
+from capstan_operator.api.llmmodel import EngineFile, EngineType, LLMModelSpec
 from capstan_operator.desired.naming import prefixes_name, weights_name
 from capstan_operator.resources.resource import Manifest, ObjectKey
+from capstan_operator.settings import BuildSettings
 
 HOME: Final = "/var/cache/capstan"
 """Home of the engine's user: caches that may be lost with the pod."""
@@ -20,6 +21,13 @@ IMAGE_MOUNT: Final = "/mnt/model"
 IMAGE_VOLUME: Final = "image"
 CLAIMS_MOUNT: Final = "/mnt/claims"
 """Claims of pvc:// sources, each in a folder named like it."""
+CA_FOLDER: Final = "/etc/capstan/ca"
+"""The authorities that an engine believes in, where the install names some."""
+CA_FILE: Final = "ca.crt"
+CA_VARIABLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+"""Where OpenSSL and what follows it (Python, httpx, rustls), requests, curl and the clients of S3 look for them."""
+FILES_VOLUME: Final = "engine-files"
+CA_VOLUME: Final = "capstan-ca"
 PREFIXES_FOLDER: Final = "/etc/capstan/prefixes"
 PREFIXES_FILE: Final = "prefixes.json"
 PREFIXES_PATH: Final = f"{PREFIXES_FOLDER}/{PREFIXES_FILE}"
@@ -112,7 +120,7 @@ def prefixes_json(spec: LLMModelSpec) -> str:
     return json.dumps(prefixes, ensure_ascii=False, separators=(",", ":"))
 
 
-def pod_volumes(model: Model, spec: LLMModelSpec) -> list[dict[str, Any]]:
+def pod_volumes(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> list[dict[str, Any]]:
     """Give the volumes of a pod."""
     claim = weights_claim(model)
     weights: dict[str, Any] = {"persistentVolumeClaim": {"claimName": claim}} if claim else {"emptyDir": {}}
@@ -130,7 +138,31 @@ def pod_volumes(model: Model, spec: LLMModelSpec) -> list[dict[str, Any]]:
         volumes.append({"name": f"claim-{number}", "persistentVolumeClaim": {"claimName": name}})
     if spec.prefixes:
         volumes.append({"name": "prefixes", "configMap": {"name": prefixes_name(model.key.name)}})
+    if spec.engine.files:
+        sources = [_file_source(number, file) for number, file in enumerate(spec.engine.files)]
+        volumes.append({"name": FILES_VOLUME, "projected": {"sources": sources}})
+    if has_authorities(settings):
+        volumes.append({"name": CA_VOLUME, **_authorities(settings)})
     return volumes
+
+
+def has_authorities(settings: BuildSettings) -> bool:
+    """Say whether engines believe in authorities of the install, not in those of their image."""
+    return bool(settings.ca_config_map or settings.ca_secret)
+
+
+def _authorities(settings: BuildSettings) -> dict[str, Any]:
+    items = [{"key": settings.ca_key, "path": CA_FILE}]
+    if settings.ca_config_map:
+        return {"configMap": {"name": settings.ca_config_map, "items": items}}
+    return {"secret": {"secretName": settings.ca_secret, "items": items}}
+
+
+def _file_source(number: int, file: EngineFile) -> dict[str, Any]:
+    kind, reference = ("configMap", file.configMapKeyRef) if file.configMapKeyRef else ("secret", file.secretKeyRef)
+    if reference is None:
+        raise ValueError("a file of an engine must have a source")
+    return {kind: {"name": reference.name, "items": [{"key": reference.key, "path": str(number)}]}}
 
 
 def has_image_volume(deployment: Manifest) -> bool:
@@ -142,7 +174,7 @@ def has_image_volume(deployment: Manifest) -> bool:
     return any(volume.get("name") == IMAGE_VOLUME and volume.get("image") for volume in volumes)
 
 
-def engine_mounts(spec: LLMModelSpec) -> list[dict[str, Any]]:
+def engine_mounts(spec: LLMModelSpec, settings: BuildSettings) -> list[dict[str, Any]]:
     """Give the mounts of the container that loads the weights."""
     mounts: list[dict[str, Any]] = [
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a mount point in the pod
@@ -155,6 +187,11 @@ def engine_mounts(spec: LLMModelSpec) -> list[dict[str, Any]]:
         mounts.append({"name": IMAGE_VOLUME, "mountPath": IMAGE_MOUNT, "readOnly": True})
     for number, claim in enumerate(source_claims(spec)):
         mounts.append({"name": f"claim-{number}", "mountPath": f"{CLAIMS_MOUNT}/{claim}", "readOnly": True})
+    for number, file in enumerate(spec.engine.files):
+        # NB: a file by itself, so that what the image has in its folder stays.
+        mounts.append({"name": FILES_VOLUME, "mountPath": file.path, "subPath": str(number), "readOnly": True})
+    if has_authorities(settings):
+        mounts.append({"name": CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True})
     return mounts
 
 
@@ -177,5 +214,12 @@ def cache_environment() -> Mapping[str, str]:
     }
 
 
+def authority_environment(settings: BuildSettings) -> dict[str, str]:
+    """Give the variables by which an engine finds the authorities of the install."""
+    return dict.fromkeys(CA_VARIABLES, f"{CA_FOLDER}/{CA_FILE}") if has_authorities(settings) else {}
+
+
 def _shared_memory(spec: LLMModelSpec) -> str:
-    return spec.resources.sharedMemory or ("2Gi" if spec.resources.gpus > 1 else "256Mi")
+    resources, spread = spec.resources, spec.parallelism
+    several = resources.gpus > 1 or (bool(resources.claims) and (spread.tensor or 1) * spread.pipeline > 1)
+    return resources.sharedMemory or ("2Gi" if several else "256Mi")

@@ -32,7 +32,7 @@ _WITHOUT_PODS = (
         unset="self.engine.type == 'vLLM' && "
         + absent("engine.image", "engine.version", "engine.kvCache")
         + " && "
-        + empty("engine.args", "engine.env"),
+        + empty("engine.args", "engine.env", "engine.envFrom", "engine.files"),
         holds=lambda spec: spec.engine == type(spec.engine)(),
     ),
     _excludes_podless(
@@ -42,7 +42,7 @@ _WITHOUT_PODS = (
         + " && "
         + absent("resources.runtimeClassName", "resources.priorityClassName")
         + " && "
-        + empty("resources.nodeSelector", "resources.tolerations"),
+        + empty("resources.nodeSelector", "resources.tolerations", "resources.claims"),
         holds=lambda spec: spec.resources == type(spec.resources)(),
     ),
     _excludes_podless(
@@ -50,6 +50,7 @@ _WITHOUT_PODS = (
         unset="!has(self.parallelism.tensor) && self.parallelism.pipeline == 1",
         holds=lambda spec: spec.parallelism == type(spec.parallelism)(),
     ),
+    _excludes_podless("pods", unset=absent("pods"), holds=lambda spec: spec.pods is None),
     _excludes_podless("scaling", unset=absent("scaling"), holds=lambda spec: spec.scaling is None),
     _excludes_podless("rollout", unset=absent("rollout"), holds=lambda spec: spec.rollout is None),
     _excludes_podless("cache", unset=absent("cache"), holds=lambda spec: spec.cache is None),

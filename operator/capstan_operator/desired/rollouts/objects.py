@@ -20,7 +20,14 @@ from capstan_operator.desired.naming import (
     workload_name,
 )
 from capstan_operator.desired.objects import build_claim, build_deployment, build_prefixes, build_service
-from capstan_operator.desired.pod import USER_ID, build_template
+from capstan_operator.desired.pod import build_template
+from capstan_operator.desired.pod_settings import (
+    account_fields,
+    container_security,
+    pod_annotations,
+    pod_labels,
+    pod_security,
+)
 from capstan_operator.desired.pods import find_child
 from capstan_operator.desired.rollouts.machine import Wants, has_run, try_of
 from capstan_operator.desired.rollouts.memory import State, write_memory
@@ -225,6 +232,9 @@ def _build_job(beside: Beside, settings: BuildSettings, own: str, tried: str) ->
         for index, (_, suite) in enumerate(suites)
     ]
     labels = _job_labels(name)
+    metadata: dict[str, Any] = {"labels": {**pod_labels(beside.newest, settings), **labels}}
+    if annotations := pod_annotations(beside.newest, settings):
+        metadata["annotations"] = annotations
     container: dict[str, Any] = {
         "name": "gate",
         "image": settings.evaluation_image,
@@ -232,11 +242,7 @@ def _build_job(beside: Beside, settings: BuildSettings, own: str, tried: str) ->
         "command": ["capstan"],
         "args": _order(beside, suites).arguments(),
         "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "readOnlyRootFilesystem": True,
-        },
+        "securityContext": container_security(settings),
         "terminationMessagePolicy": "File",
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
@@ -250,17 +256,14 @@ def _build_job(beside: Beside, settings: BuildSettings, own: str, tried: str) ->
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "restartPolicy": "Never",
+        # It has no volume but empty ones and ConfigMaps, so that nothing is to be given to a group.
         "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
+            key: value for key, value in pod_security(settings).items() if not key.startswith("fsGroup")
         },
         "containers": [container],
         "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}, *volumes],
+        **account_fields(beside.newest, settings),
     }
-    if settings.image_pull_secrets:
-        pod["imagePullSecrets"] = [{"name": secret} for secret in settings.image_pull_secrets]
     return {
         "apiVersion": JOBS.api_version,
         "kind": JOBS.kind,
@@ -279,7 +282,7 @@ def _build_job(beside: Beside, settings: BuildSettings, own: str, tried: str) ->
             },
             "activeDeadlineSeconds": gate.deadline + JOB_GRACE_SECONDS,
             "ttlSecondsAfterFinished": JOB_TTL_SECONDS,
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": metadata, "spec": pod},
         },
     }
 
