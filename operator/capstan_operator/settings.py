@@ -11,13 +11,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from capstan_contract.names import GATEWAY_ADMIN_PORT
+from capstan_contract.names import COMPONENT_LABEL, GATEWAY_ADMIN_PORT, GROUP, MANAGED_BY_LABEL, NAME_LABEL
 from capstan_contract.redis_address import read_address
 from capstan_process.logs import FORMATS, LEVELS
 from capstan_process.settings import read_settings, setting
 
 PREFIX: Final = "CAPSTAN_"
 EVERY_OTHER_NAMESPACE: Final = "*"
+TAKEN_LABELS: Final = (
+    MANAGED_BY_LABEL,
+    NAME_LABEL,
+    COMPONENT_LABEL,
+    "pod-template-hash",
+    "controller-uid",
+    "job-name",
+)
+"""Labels by which Capstan, a Deployment or a Job finds its pods."""
+TAKEN_LABEL_PREFIXES: Final = (f"{GROUP}/", "batch.kubernetes.io/")
+_LABEL_KEY: Final = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 USER_ID: Final = 10001
 """Of the models' processes, where nothing else is said."""
@@ -51,12 +63,34 @@ def _read_object(text: str) -> str:
     return _canonical(found)
 
 
-def _read_texts(text: str) -> str:
-    """Read a JSON object of strings."""
+def _read_labels(text: str) -> str:
+    """Read a JSON object of labels."""
+    found = _read_texts(text)
+    for key, value in found.items():
+        if key in TAKEN_LABELS or key.startswith(TAKEN_LABEL_PREFIXES):
+            raise ValueError(f"must not have {key}, by which Capstan or Kubernetes finds pods")
+        if not _LABEL_VALUE.fullmatch(value) or len(value) > 63:
+            raise ValueError(f"must have the value of a label for {key}: at most 63 letters, digits and any of - . _")
+    return _canonical(found)
+
+
+def _read_annotations(text: str) -> str:
+    """Read a JSON object of annotations."""
+    found = _read_texts(text)
+    for key in found:
+        if key.startswith(TAKEN_LABEL_PREFIXES[0]):
+            raise ValueError(f"must not have {key}, which is Capstan's")
+    return _canonical(found)
+
+
+def _read_texts(text: str) -> dict[str, str]:
     found = json.loads(_read_object(text))
     if not all(isinstance(value, str) for value in found.values()):
         raise ValueError("must be a JSON object of strings")
-    return _canonical(found)
+    for key in found:
+        if not _LABEL_KEY.fullmatch(key) or len(key) > 316:
+            raise ValueError("must have keys such as example.com/name")
+    return dict(found)
 
 
 def _read_variables(text: str) -> str:
@@ -134,9 +168,9 @@ class BuildSettings:
         "relies on is left out",
         read=_read_variables,
     )
-    model_pod_labels: str = setting("{}", "JSON, labels of the pods of models; a model's own win", read=_read_texts)
+    model_pod_labels: str = setting("{}", "JSON, labels of the pods of models; a model's own win", read=_read_labels)
     model_pod_annotations: str = setting(
-        "{}", "JSON, annotations of the pods of models; a model's own win", read=_read_texts
+        "{}", "JSON, annotations of the pods of models; a model's own win", read=_read_annotations
     )
     model_pod_security: str = setting(
         POD_SECURITY,

@@ -137,6 +137,9 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 {{- if eq .operator.className "default" -}}
 {{- fail "operator.className must not be 'default': leave it empty for the install that serves models without a class" -}}
 {{- end -}}
+{{- if and .caBundle.configMap .caBundle.secret -}}
+{{- fail "caBundle.configMap and caBundle.secret exclude each other: the authorities are in one of them" -}}
+{{- end -}}
 {{- if and .redis.enabled .redis.externalUrl -}}
 {{- fail "redis.enabled and redis.externalUrl exclude each other: set redis.enabled=false to use the external Redis" -}}
 {{- end -}}

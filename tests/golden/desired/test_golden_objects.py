@@ -32,6 +32,8 @@ EXTRAS = """
 ---
 {apiVersion: scheduling.k8s.io/v1, kind: PriorityClass, metadata: {name: serving}, value: 1000}
 ---
+{apiVersion: v1, kind: ServiceAccount, metadata: {name: models, namespace: golden}}
+---
 {apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: accelerated}, handler: accelerated}
 """
 

@@ -1,15 +1,12 @@
 """What may be said of a model's pods: their labels and annotations, variables and files from elsewhere, claims."""
 
-from capstan_contract.names import COMPONENT_LABEL, GROUP, MANAGED_BY_LABEL, NAME_LABEL
 from capstan_operator.api.parts import are_label_keys
 from capstan_operator.api.patterns import DOTS, FOLDERS_OF_CAPSTAN, LABEL_KEY
 from capstan_operator.api.rules.cel import quoted
 from capstan_operator.api.schema import Rule, matches
+from capstan_operator.settings import TAKEN_LABEL_PREFIXES, TAKEN_LABELS
 
-OWN_PREFIX = f"{GROUP}/"
-_JOB_PREFIX = "batch.kubernetes.io/"
-OWN_LABELS = (MANAGED_BY_LABEL, NAME_LABEL, COMPONENT_LABEL, "pod-template-hash", "controller-uid", "job-name")
-"""Labels by which Capstan, a Deployment or a Job finds its pods."""
+_OWN, _OF_JOBS = TAKEN_LABEL_PREFIXES
 
 
 def _keys(field: str) -> Rule:
@@ -25,19 +22,16 @@ PODS = (
     _keys("labels"),
     _keys("annotations"),
     Rule(
-        cel=f"!has(self.labels) || self.labels.all(key, !key.startsWith('{OWN_PREFIX}')"
-        f" && !key.startsWith('{_JOB_PREFIX}') && !(key in [{', '.join(repr(one) for one in OWN_LABELS)}]))",
-        message=f"must not have keys that Capstan and Kubernetes set: {OWN_PREFIX}*, {_JOB_PREFIX}*, "
-        + ", ".join(OWN_LABELS),
-        holds=lambda self: (
-            not any(key in OWN_LABELS or key.startswith((OWN_PREFIX, _JOB_PREFIX)) for key in self.labels)
-        ),
+        cel=f"!has(self.labels) || self.labels.all(key, !key.startsWith('{_OWN}') && !key.startsWith('{_OF_JOBS}')"
+        f" && !(key in [{', '.join(repr(one) for one in TAKEN_LABELS)}]))",
+        message=f"must not have keys that Capstan and Kubernetes set: {_OWN}*, {_OF_JOBS}*, " + ", ".join(TAKEN_LABELS),
+        holds=lambda self: not any(key in TAKEN_LABELS or key.startswith(TAKEN_LABEL_PREFIXES) for key in self.labels),
         field_path=".labels",
     ),
     Rule(
-        cel=f"!has(self.annotations) || self.annotations.all(key, !key.startsWith('{OWN_PREFIX}'))",
-        message=f"must not have keys that Capstan sets: {OWN_PREFIX}*",
-        holds=lambda self: not any(key.startswith(OWN_PREFIX) for key in self.annotations),
+        cel=f"!has(self.annotations) || self.annotations.all(key, !key.startsWith('{_OWN}'))",
+        message=f"must not have keys that Capstan sets: {_OWN}*",
+        holds=lambda self: not any(key.startswith(_OWN) for key in self.annotations),
         field_path=".annotations",
     ),
 )
