@@ -208,3 +208,42 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 {{- $how := .Values.operator.metricsApi -}}
 {{- if or (eq $how "Always") (and (eq $how "Auto") (not .Values.operator.watchNamespaces)) -}}true{{- end -}}
 {{- end }}
+
+{{- /* "true" where ClusterRoles add Capstan's kinds to those of Kubernetes. */ -}}
+{{- define "capstan.aggregatedRoles" -}}
+{{- $wanted := .Values.aggregatedRoles.enabled -}}
+{{- if kindIs "bool" $wanted -}}
+{{- if $wanted -}}true{{- end -}}
+{{- else if not .Values.operator.watchNamespaces -}}true{{- end -}}
+{{- end }}
+
+{{- /* "true" where a ValidatingAdmissionPolicy binds the operator's account. */ -}}
+{{- define "capstan.admissionPolicy" -}}
+{{- $wanted := .Values.operator.admissionPolicy.enabled -}}
+{{- $known := semverCompare ">=1.30-0" .Capabilities.KubeVersion.Version -}}
+{{- if kindIs "bool" $wanted -}}
+{{- if and $wanted (not $known) -}}
+{{- fail (printf "operator.admissionPolicy.enabled needs Kubernetes 1.30 or newer; this is %s" .Capabilities.KubeVersion.Version) -}}
+{{- end -}}
+{{- if $wanted -}}true{{- end -}}
+{{- else if and $known (not .Values.operator.watchNamespaces) -}}true{{- end -}}
+{{- end }}
+
+{{- /* The Secrets that the operator writes, in its own namespace. */ -}}
+{{- define "capstan.operatorSecrets" -}}
+{{- $name := printf "%s-operator" (include "capstan.fullname" .) -}}
+{{ include "capstan.credentialSecrets" . }}
+- {{ include "capstan.adminSecret" . }}
+{{- if include "capstan.metricsApi" . }}
+- {{ $name }}-metrics-api
+{{- end }}
+{{- if .Values.operator.keda.enabled }}
+- {{ $name }}-scaler
+{{- end }}
+{{- if not .Values.gateway.privacyKeySecret }}
+- {{ include "capstan.privacySecret" . }}
+{{- end }}
+{{- if and .Values.scorer.enabled (not .Values.scorer.keySecret) }}
+- {{ include "capstan.scorerKeySecret" . }}
+{{- end }}
+{{- end }}

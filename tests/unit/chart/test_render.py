@@ -782,7 +782,8 @@ def test_nothing_is_stored_unless_that_is_asked_for() -> None:
 @pytest.mark.parametrize("asked", [False, True])
 def test_the_notes_warn_of_what_is_stored_without_a_password(tmp_path: Path, *, asked: bool) -> None:
     """Who has asked for stored responses, and has given Redis no password, is told who can read them; nobody else."""
-    notes = _notes(tmp_path, with_values(gateway={"storedResponses": {"enabled": asked}}))
+    open_redis = {"networkPolicy": {"enabled": False}}
+    notes = _notes(tmp_path, with_values(gateway={"storedResponses": {"enabled": asked}}, redis=open_redis))
     assert "Redis has no password" in notes
     assert ("prompts and answers" in notes) is asked
 
