@@ -35,6 +35,10 @@ USER_ID: Final = 10001
 """Of the models' processes, where nothing else is said."""
 GRADUALLY: Final = "Gradually"
 ADOPTION_MODES: Final = (GRADUALLY, "OnSpecChange")
+FAILURE_MODES: Final = ("FailClose", "FailOpen")
+MODEL_PLACE: Final = "{model}"
+
+_PICKER: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 
 NamePatterns = tuple[tuple[str, tuple[str, ...]], ...]
 """Patterns of names by namespace."""
@@ -146,6 +150,12 @@ CONTAINER_SECURITY: Final = _canonical(
 )
 
 
+def _read_picker(text: str) -> str:
+    if text and not _PICKER.fullmatch(text.replace(MODEL_PLACE, "model")):
+        raise ValueError(f"must be the name of a Service, {MODEL_PLACE} in it for that of the LLMModel")
+    return text
+
+
 @dataclass(frozen=True)
 class BuildSettings:
     """What the pure part needs to know to build a model's objects and the gateway config."""
@@ -220,6 +230,19 @@ class BuildSettings:
         "capstan-gateway", 'the gateway\'s Service; "" when no gateway is to acknowledge (render, benchmarks)'
     )
     gateway_url: str = setting("", 'what `status.endpoint` says; "" for the Service\'s address in the cluster')
+    inference_pools: bool = setting(
+        False, "make an InferencePool of the pods of each model that serve, where the cluster knows the kind"
+    )
+    endpoint_picker: str = setting(
+        f"{MODEL_PLACE}-epp",
+        f"Service of the endpoint picker of a model's InferencePool, in its namespace; `{MODEL_PLACE}` is the name of "
+        "the LLMModel; empty: pools have none",
+        read=_read_picker,
+    )
+    endpoint_picker_port: int = setting(9002, "its port", least=1, most=65535)
+    endpoint_picker_failure_mode: str = setting(
+        "FailClose", "what becomes of requests while it does not answer", choices=FAILURE_MODES
+    )
 
 
 @dataclass(frozen=True)
