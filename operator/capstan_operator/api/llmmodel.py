@@ -32,7 +32,10 @@ from capstan_operator.api.patterns import (
     ADAPTER_SOURCE,
     EXTENDED_RESOURCE,
     IMAGE,
+    PARSER,
+    QUANTIZATION,
     REVISION,
+    SHARE,
     SOURCE,
     TAG,
     TOKENIZER,
@@ -60,6 +63,7 @@ from capstan_operator.api.rules import (
     scaling,
     serving,
     sources,
+    speculative,
 )
 from capstan_operator.api.scaling import Scaling as Scaling
 from capstan_operator.api.schema import (
@@ -77,6 +81,9 @@ from capstan_operator.api.schema import (
     listed_by,
     object_schema,
 )
+from capstan_operator.api.speculative import NGramWindow as NGramWindow
+from capstan_operator.api.speculative import SpeculativeMethod as SpeculativeMethod
+from capstan_operator.api.speculative import SpeculativeSpec as SpeculativeSpec
 
 
 class EngineType(StrEnum):
@@ -89,12 +96,22 @@ class EngineType(StrEnum):
     SIMULATOR = "Simulator"
 
 
+class WeightType(StrEnum):
+    """What weights are computed with."""
+
+    AUTO = "auto"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
 class ModelSource(Part):
     """Which model, and under which names it is served."""
 
     source: Annotated[str, StringConstraints(min_length=6, max_length=512, pattern=SOURCE)] | None = None
-    """Where the weights are: hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH or oci://IMAGE. Required unless
-    `external`, `router` or `cascade` is set, or the engine is OpenAICompatible and its image has the weights."""
+    """Where the weights are: hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH (Google Cloud),
+    oss://BUCKET/PATH (Alibaba Cloud) or oci://IMAGE. Required unless `external`, `router` or `cascade` is set, or the
+    engine is OpenAICompatible and its image has the weights."""
     servedName: ServedName | None = None
     """The name that clients ask for. Default: the name of the LLMModel. It can change at any time without a restart.
     Not `auto`, which is the gateway's own."""
@@ -106,6 +123,10 @@ class ModelSource(Part):
     """What the model does. It cannot change."""
 
     rules: ClassVar[tuple[Rule, ...]] = (*sources.MODEL_SOURCE, *names.MODEL_SOURCE, *answers.MODEL_SOURCE)
+
+
+# NB: put together out here, because in the class `speculative` is a field.
+_ENGINE_RULES = (*engine.ENGINE, *pods.ENGINE, *kvcache.ENGINE, *speculative.ENGINE)
 
 
 class Engine(Part):
@@ -129,10 +150,37 @@ class Engine(Part):
     files: tuple[EngineFile, ...] = bounded_list(16, json_schema_extra=listed_by("path"))
     """Files of the engine's container, from ConfigMaps and Secrets of the namespace. Pods have them as they were when
     they started."""
+    quantization: Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=QUANTIZATION)] | None = None
+    """How weights are quantized, as the engine calls it: fp8, awq, gptq, ... Default: as the weights say. A model whose
+    weights are not quantized is, by some methods, when it is loaded. vLLM's and SGLang's --quantization, TGI's
+    --quantize."""
+    dtype: WeightType | None = Field(default=None, strict=False)
+    """What weights and activations are computed with. Default: auto, as the weights say. TGI does not know float32, and
+    takes nothing but auto beside `quantization`."""
+    gpuMemoryUtilization: Annotated[str, StringConstraints(min_length=1, max_length=8, pattern=SHARE)] | None = None
+    """How much of each GPU's memory the engine takes, weights and KV cache together: vLLM's --gpu-memory-utilization,
+    SGLang's --mem-fraction-static (which leaves the activations out), TGI's --cuda-memory-fraction. The same as
+    `kvCache.memoryShare`."""
+    maxNumSeqs: int | None = Field(default=None, ge=1, le=65536)
+    """Most requests that a replica computes at once; further ones wait in it. vLLM's --max-num-seqs, SGLang's
+    --max-running-requests."""
+    maxNumBatchedTokens: int | None = Field(default=None, ge=1, le=100_000_000)
+    """Most tokens of one step: larger prompts are computed in parts. vLLM's --max-num-batched-tokens, SGLang's
+    --chunked-prefill-size, TGI's --max-batch-prefill-tokens."""
+    trustRemoteCode: bool | None = None
+    """Whether the engine runs Python code that comes with the weights. Whoever can change those can then run anything
+    in the pod: name a commit as `model.revision` beside it. Default: false."""
+    toolCallParser: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PARSER)] | None = None
+    """Which form of tool calls the model writes, as the engine calls it: hermes, llama3_json, mistral, ... With vLLM it
+    switches --enable-auto-tool-choice on."""
+    reasoningParser: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PARSER)] | None = None
+    """How the model marks what it thinks, as the engine calls it: deepseek_r1, qwen3, ..."""
+    speculative: SpeculativeSpec | None = None
+    """Speculative decoding: several tokens in one step of the model. vLLM from v0.8.0 on, SGLang and TGI."""
     kvCache: KVCacheSpec | None = None
     """What the engine keeps of prompts that it has computed. The same in `args` wins. A change makes new pods."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (*engine.ENGINE, *pods.ENGINE, *kvcache.ENGINE)
+    rules: ClassVar[tuple[Rule, ...]] = _ENGINE_RULES
 
     @property
     def isolates(self) -> bool:
@@ -371,6 +419,7 @@ _SPEC_RULES = (
     *serving.SPEC,
     *names.SPEC,
     *kvcache.SPEC,
+    *speculative.SPEC,
     *queueing.SPEC,
     *scaling.SPEC,
     *rollout.SPEC,

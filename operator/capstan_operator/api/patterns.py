@@ -17,8 +17,11 @@ ENV_NAME: Final = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"
 IMAGE: Final = r"^[A-Za-z0-9][-A-Za-z0-9._/:@]*$"
 TAG: Final = r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$"
 EXTENDED_RESOURCE: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
-SOURCE: Final = r"^(hf|pvc|s3|oci)://[!-~]+$"
-ADAPTER_SOURCE: Final = r"^(hf|pvc|s3)://[!-~]+$"
+SOURCE: Final = r"^(hf|pvc|s3|gs|oss|oci)://[!-~]+$"
+ADAPTER_SOURCE: Final = r"^(hf|pvc|s3|gs|oss)://[!-~]+$"
+DRAFT_SOURCE: Final = r"^(hf|pvc)://[!-~]+$"
+QUANTIZATION: Final = r"^[a-z][a-z0-9]*([-_][a-z0-9]+)*$"
+PARSER: Final = r"^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$"
 REVISION: Final = r"^[A-Za-z0-9][-A-Za-z0-9._/]*$"
 TOKENIZER: Final = r"^[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$"
 FILE_PATH: Final = r"^(/[-A-Za-z0-9._@+=~]+)+$"
@@ -44,6 +47,9 @@ REASON: Final = r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
 HF_SOURCE: Final = r"^hf://[A-Za-z0-9][-A-Za-z0-9._]*(/[A-Za-z0-9][-A-Za-z0-9._]*)?$"
 PVC_SOURCE: Final = r"^pvc://[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(/[-A-Za-z0-9._@+=~]+)*/?$"
 S3_SOURCE: Final = r"^s3://[a-z0-9][-a-z0-9.]{1,61}[a-z0-9](/[-A-Za-z0-9._@+=~]+)*/?$"
+GS_SOURCE: Final = r"^gs://[a-z0-9][-a-z0-9._]{1,220}[a-z0-9](/[-A-Za-z0-9._@+=~]+)*/?$"
+"""A bucket of Google Cloud Storage may have dots, and is then as long as the name of a host."""
+OSS_SOURCE: Final = r"^oss://[a-z0-9][-a-z0-9]{1,61}[a-z0-9](/[-A-Za-z0-9._@+=~]+)*/?$"
 OCI_SOURCE: Final = (
     r"^oci://[A-Za-z0-9][-A-Za-z0-9.]*(:[0-9]{1,5})?(/[a-z0-9][-a-z0-9._]*)+"
     r"(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$"
@@ -85,8 +91,11 @@ HINTS: Final[Mapping[str, str]] = {
     IMAGE: "an image reference, such as registry.example.com/engine:1.0",
     TAG: "an image tag: letters, digits and any of - . _",
     EXTENDED_RESOURCE: "the name of an extended resource, such as nvidia.com/gpu",
-    SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH or oci://IMAGE",
-    ADAPTER_SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH or s3://BUCKET/PATH",
+    SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH, oss://BUCKET/PATH or oci://IMAGE",
+    ADAPTER_SOURCE: "hf://ORG/NAME, pvc://CLAIM/PATH, s3://BUCKET/PATH, gs://BUCKET/PATH or oss://BUCKET/PATH",
+    DRAFT_SOURCE: "hf://ORG/NAME or pvc://CLAIM/PATH",
+    QUANTIZATION: "small letters and digits with '-' or '_' between them, such as fp8",
+    PARSER: f"letters, digits and any of - . _, {_LABELS}, such as hermes",
     REVISION: "a branch, tag or commit: letters, digits and any of - . _ /",
     TOKENIZER: "NAME or ORG/NAME, of letters, digits and any of - . _",
     FILE_PATH: "an absolute path: letters, digits and any of - . _ @ + = ~ between its slashes",

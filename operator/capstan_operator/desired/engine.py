@@ -12,7 +12,8 @@ from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired import kvcache
 from capstan_operator.desired.arguments import Option, is_given, merge_arguments, option, positional, without_options
 from capstan_operator.desired.naming import upstream_name
-from capstan_operator.desired.volumes import HF_HOME, PREFIXES_PATH, Source, model_source, parse_source
+from capstan_operator.desired.tuning import sglang_tuning, simulator_tuning, tgi_tuning, vllm_tuning
+from capstan_operator.desired.volumes import BUCKETS, HF_HOME, PREFIXES_PATH, Source, model_source, parse_source
 from capstan_operator.settings import BuildSettings
 
 WORKER_COMMAND: Final = "capstan-worker"
@@ -75,8 +76,9 @@ def vllm_arguments(spec: LLMModelSpec, *, name: str, path: str, addresses: tuple
         *_vllm_model(spec, model_source(spec)),
         *_vllm_adapters(spec),
         *kvcache.vllm_options(spec.engine.kvCache),
+        *vllm_tuning(spec.engine),
     ]
-    if is_given("--tool-call-parser", users):
+    if spec.engine.toolCallParser or is_given("--tool-call-parser", users):
         # Which parser fits depends on the model, so it is never guessed; but the one is useless without the other.
         ours.append(option("--enable-auto-tool-choice"))
     return merge_arguments(ours, users)
@@ -131,7 +133,7 @@ def _vllm_model(spec: LLMModelSpec, source: Source | None) -> list[Option]:
     ours = []
     if spec.model.revision and source and source.scheme == "hf":
         ours.append(option("--revision", spec.model.revision))
-    if source and source.scheme == "s3":
+    if source and source.scheme in BUCKETS:
         ours.append(option("--load-format", "runai_streamer"))
     if spec.serving.contextWindow:
         ours.append(option("--max-model-len", str(spec.serving.contextWindow)))
@@ -149,7 +151,8 @@ def simulator_arguments(spec: LLMModelSpec) -> list[str]:
     adapters = [word for adapter in spec.adapters for word in ("--alias", adapter.name)]
     window = [option("--context-window", str(spec.serving.contextWindow))] if spec.serving.contextWindow else []
     # NB: --alias adds a name, so the user's takes the place of none of ours.
-    return [*adapters, *merge_arguments([*window, *kvcache.simulator_options(spec.engine.kvCache)], spec.engine.args)]
+    ours = [*window, *kvcache.simulator_options(spec.engine.kvCache), *simulator_tuning(spec.engine)]
+    return [*adapters, *merge_arguments(ours, spec.engine.args)]
 
 
 def _adapter_pairs(spec: LLMModelSpec) -> list[str]:
@@ -211,7 +214,7 @@ def _build_tgi(_: Model, spec: LLMModelSpec, settings: BuildSettings) -> EngineC
         ours.append(option("--num-shard", str(tensor)))
     if spec.serving.contextWindow:
         ours.append(option("--max-total-tokens", str(spec.serving.contextWindow)))
-    ours += kvcache.tgi_options(spec.engine.kvCache)
+    ours += [*kvcache.tgi_options(spec.engine.kvCache), *tgi_tuning(spec.engine)]
     adapters = {"LORA_ADAPTERS": ",".join(_adapter_pairs(spec))} if spec.adapters else {}
     return EngineContainer(
         image=_image(spec, settings.tgi_image),
@@ -241,7 +244,7 @@ def _build_sglang(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> 
         ours.append(option("--context-length", str(spec.serving.contextWindow)))
     if spec.adapters:
         ours += [option("--enable-lora"), option("--lora-paths", *_adapter_pairs(spec))]
-    ours += kvcache.sglang_options(spec.engine.kvCache)
+    ours += [*kvcache.sglang_options(spec.engine.kvCache), *sglang_tuning(spec.engine)]
     return EngineContainer(
         image=_image(spec, settings.sglang_image),
         command=("python3", "-m", "sglang.launch_server"),
@@ -250,7 +253,9 @@ def _build_sglang(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> 
 
 
 def _build_compatible(_: Model, spec: LLMModelSpec, __: BuildSettings) -> EngineContainer:
-    path = model_path(spec)
+    source = model_source(spec)
+    # A bucket goes by the name that the user gave it: the server may know a scheme that no other engine does.
+    path = spec.model.source if source and source.scheme in BUCKETS else model_path(spec)
     return EngineContainer(
         image=spec.engine.image or "",
         args=spec.engine.args,

@@ -5,6 +5,7 @@ from typing import Any
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
+from capstan_operator.desired.buckets import find_bucket_faults
 from capstan_operator.desired.kvcache import find_kv_faults
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.patch import PatchError, check_patch, strategic_merge
@@ -19,7 +20,6 @@ from capstan_operator.resources.resource import Fault, Manifest
 from capstan_operator.scaling.schedules import find_schedule_faults
 from capstan_operator.settings import BuildSettings
 
-_S3_ENGINES = (EngineType.VLLM, EngineType.SGLANG, EngineType.SIMULATOR, EngineType.OPENAI_COMPATIBLE)
 _ADAPTER_ENGINES = (EngineType.VLLM, EngineType.TGI, EngineType.SGLANG, EngineType.SIMULATOR)
 
 
@@ -39,7 +39,7 @@ def judge_faults(model: Model) -> tuple[Fault, ...]:
         *model.faults,
         *unusable,
         *(find_template_faults(*patched, Facts(model.key.name, spec)) if patched else ()),
-        *_source_faults(spec),
+        *_source_faults(spec, patched[1] if patched else None),
         *_name_faults(model),
         *(find_schedule_faults(spec.scaling) if spec.scaling else ()),
         *find_kv_faults(spec),
@@ -100,17 +100,15 @@ def _are_texts(found: object) -> bool:
     return isinstance(found, Mapping) and all(value is None or isinstance(value, str) for value in found.values())
 
 
-def _source_faults(spec: LLMModelSpec) -> Iterator[Fault]:
+def _source_faults(spec: LLMModelSpec, patched: Manifest | None) -> Iterator[Fault]:
     if not spec.has_engine:
         return
     engine = spec.engine.type
-    if spec.model.source and spec.model.source.startswith("s3://") and engine not in _S3_ENGINES:
-        yield Fault("spec.model.source", f"must be hf://, pvc:// or oci:// with engine {engine}")
     if spec.adapters and engine not in _ADAPTER_ENGINES:
         yield Fault("spec.adapters", f"must be empty with engine {engine}: give them in `engine.args`")
-    for index, adapter in enumerate(spec.adapters):
-        if adapter.source.startswith("s3://") and engine is not EngineType.SIMULATOR:
-            yield Fault(f"spec.adapters[{index}].source", f"must be hf:// or pvc:// with engine {engine}")
+    container = engine_of(patched) if patched else {}
+    named = environment_of(container) if patched else [(one.name, one.value) for one in spec.engine.env]
+    yield from find_bucket_faults(spec, named, unnamed=bool(spec.engine.envFrom or container.get("envFrom")))
 
 
 def _name_faults(model: Model) -> Iterator[Fault]:

@@ -4,7 +4,6 @@ Options of vLLM 0.32 (`vllm serve --help=CacheConfig`), SGLang (docs.sglang.io, 
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
@@ -13,6 +12,7 @@ from capstan_operator.api.kvcache import KVCacheSpec, KVCacheType
 from capstan_operator.api.llmmodel import Engine, LLMModelSpec
 from capstan_operator.desired.arguments import Option, is_given, option, read_command_line
 from capstan_operator.desired.quantity import parse_quantity
+from capstan_operator.desired.releases import is_before
 from capstan_operator.resources.resource import Fault
 
 LMCACHE: Final = json.dumps({"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}, separators=(",", ":"))
@@ -27,7 +27,6 @@ REPLAY_PORT: Final = 5558
 """Where it tells again what the worker has missed."""
 FIRST_OFFLOADING: Final = (0, 11)
 """No version of vLLM before this one knows `--kv-offloading-size`; they end at their start."""
-_VERSION: Final = re.compile(r"v?(\d+)\.(\d+)(\.|$)")
 _ISOLATION: Final = "spec.engine.kvCache.isolation"
 _EVENTS: Final = "spec.engine.kvCache.events"
 _DATA_PARALLEL: Final = ("--data-parallel-size", "-dp", "--data-parallel-size-local", "-dpl")
@@ -127,7 +126,7 @@ def find_kv_faults(spec: LLMModelSpec) -> Iterator[Fault]:
         yield from _event_faults(spec.engine)
     if cache.offload is None:
         return
-    if cache.connector is None and _is_before(spec.engine, FIRST_OFFLOADING):
+    if cache.connector is None and is_before(spec.engine, FIRST_OFFLOADING):
         yield Fault("spec.engine.kvCache.offload", "must not be set before v0.11.0 of vLLM, which cannot do it")
     limit = parse_quantity(spec.resources.memory) if spec.resources.memory else None
     if limit is not None and gibibytes(cache.offload.cpu) * _GIBIBYTE >= limit:
@@ -135,26 +134,20 @@ def find_kv_faults(spec: LLMModelSpec) -> Iterator[Fault]:
 
 
 def _isolation_faults(engine: Engine) -> Iterator[Fault]:
-    if _is_before(engine, FIRST_SALTED):
+    if is_before(engine, FIRST_SALTED):
         yield Fault(_ISOLATION, "must not be Tenant before v0.9.0 of vLLM, which would mix the tenants")
     if is_given("--kv-transfer-config", engine.args) or is_given("--kv-offloading-backend", engine.args):
         yield Fault(_ISOLATION, "must not be Tenant beside a connector in `args`, which may mix the tenants")
 
 
 def _event_faults(engine: Engine) -> Iterator[Fault]:
-    if _is_before(engine, FIRST_TELLING):
+    if is_before(engine, FIRST_TELLING):
         yield Fault(_EVENTS, "must not be true before v0.9.0 of vLLM, which tells nobody which blocks it holds")
     given = {option.flag: option.values for option in read_command_line(engine.args).options}
     if "--no-enable-prefix-caching" in given or given.get("--prefix-cache") == ("off",):
         yield Fault(_EVENTS, "must not be true beside an option in `args` that turns the prefix cache off")
     if any(given.get(flag, ("1",)) != ("1",) for flag in _DATA_PARALLEL):
         yield Fault(_EVENTS, "must not be true with a data parallel size in `args`: each rank has blocks of its own")
-
-
-def _is_before(engine: Engine, first: tuple[int, int]) -> bool:
-    """Whether the manifest says a version that is older than this one."""
-    version = _VERSION.match(engine.version or "")
-    return version is not None and (int(version[1]), int(version[2])) < first
 
 
 def gibibytes(size: str) -> int:

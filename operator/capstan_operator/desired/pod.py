@@ -15,6 +15,7 @@ from capstan_contract.names import (
 )
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec, Toleration
+from capstan_operator.desired.buckets import bucket_annotations, bucket_environment, bucket_mounts, bucket_volumes
 from capstan_operator.desired.diff import digest
 from capstan_operator.desired.engine import (
     WORKER_COMMAND,
@@ -84,7 +85,10 @@ def build_plain_template(model: Model, spec: LLMModelSpec, settings: BuildSettin
     prefixes = {PREFIXES_ANNOTATION: digest(prefixes_json(spec))} if spec.prefixes else {}
     labels = {**pod_labels(spec, settings), **child_labels(model.key.name, track)}
     return {
-        "metadata": {"labels": labels, "annotations": {**pod_annotations(spec, settings), **prefixes}},
+        "metadata": {
+            "labels": labels,
+            "annotations": {**pod_annotations(spec, settings), **bucket_annotations(spec), **prefixes},
+        },
         "spec": _pod_spec(model, spec, engine, settings, queue_variables(model, spec, settings, track)),
     }
 
@@ -98,7 +102,7 @@ def _pod_spec(
         "terminationGracePeriodSeconds": grace_seconds(spec),
         "securityContext": pod_security(settings),
         "containers": [_engine_container(model, spec, engine, settings, queue)],
-        "volumes": pod_volumes(model, spec, settings),
+        "volumes": [*pod_volumes(model, spec, settings), *bucket_volumes(spec)],
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -138,8 +142,8 @@ def _engine_container(
     model: Model, spec: LLMModelSpec, engine: EngineContainer, settings: BuildSettings, queue: list[dict[str, Any]]
 ) -> dict[str, Any]:
     ports = [{"name": ENGINE_PORT_NAME, "containerPort": ENGINE_PORT, "protocol": "TCP"}]
-    env = {**cache_environment(), **authority_environment(settings), **engine.env}
-    mounts = engine_mounts(spec, settings)
+    env = {**cache_environment(), **authority_environment(settings), **bucket_environment(spec), **engine.env}
+    mounts = [*engine_mounts(spec, settings), *bucket_mounts(spec)]
     if engine.in_process:
         ports.append(_worker_port())
         mounts += worker_mounts(spec)

@@ -28,6 +28,8 @@ CA_VARIABLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", 
 """Where OpenSSL and what follows it (Python, httpx, rustls), requests, curl and the clients of S3 look for them."""
 FILES_VOLUME: Final = "engine-files"
 CA_VOLUME: Final = "capstan-ca"
+BUCKETS: Final = ("s3", "gs", "oss")
+"""Schemes of sources that an engine streams from a bucket."""
 PREFIXES_FOLDER: Final = "/etc/capstan/prefixes"
 PREFIXES_FILE: Final = "prefixes.json"
 PREFIXES_PATH: Final = f"{PREFIXES_FOLDER}/{PREFIXES_FILE}"
@@ -47,13 +49,16 @@ class Source:
 
     @property
     def path(self) -> str:
-        """What an engine is given to load: a path in the pod, a Hugging Face name, or an s3:// address."""
+        """What an engine is given to load: a path in the pod, a Hugging Face name, or the address of a bucket."""
         match self.scheme:
             case "pvc":
                 return f"{CLAIMS_MOUNT}/{self.rest}".rstrip("/")
             case "oci":
                 return IMAGE_MOUNT
-            case "s3":
+            case "s3" | "gs":
+                return f"{self.scheme}://{self.rest}"
+            case "oss":
+                # No engine knows the scheme; Alibaba's OSS is read through the API of S3.
                 return f"s3://{self.rest}"
             case _:
                 return self.rest
@@ -76,10 +81,11 @@ def model_source(spec: LLMModelSpec) -> Source | None:
 
 
 def source_claims(spec: LLMModelSpec) -> tuple[str, ...]:
-    """Give the claims that pvc:// sources name, of the model and its adapters."""
+    """Give the claims that pvc:// sources name, of the model, what guesses for it, and its adapters."""
     if not loads_weights(spec):
         return ()
-    texts = [spec.model.source, *(adapter.source for adapter in spec.adapters)]
+    draft = spec.engine.speculative.model if spec.engine.speculative else None
+    texts = [spec.model.source, draft, *(adapter.source for adapter in spec.adapters)]
     claims = {parse_source(text).claim for text in texts if text}
     return tuple(sorted(claim for claim in claims if claim))
 

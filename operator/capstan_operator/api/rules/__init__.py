@@ -1,10 +1,11 @@
 """The rules between fields, by what they are about: each in CEL for the API server and in Python for everything else.
 
-sources.py    where weights come from: the shapes of hf://, pvc://, s3:// and oci://
+sources.py    where weights come from: the shapes of hf://, pvc://, s3://, gs://, oss:// and oci://
 names.py      names that must differ, and what a name may look like
 answers.py    what answers for a model: an engine, a hosted API, a router or a cascade, and what excludes what
-engine.py     images and versions of the engine
+engine.py     images and versions of the engine, and what each type of engine can be told
 kvcache.py    what each engine can be told of its KV cache
+speculative.py  what guesses tokens
 placement.py  GPUs, how a replica is spread over them, and nodes
 scaling.py    the number of replicas
 rollout.py    rollouts in steps

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from capstan_operator.api.rules.cel import absent, empty
+from capstan_operator.api.rules.engine import ABLE
 from capstan_operator.api.schema import Rule
 
 PODLESS = "has(self.external) || has(self.router) || has(self.cascade)"
@@ -30,7 +31,7 @@ _WITHOUT_PODS = (
     _excludes_podless(
         "engine",
         unset="self.engine.type == 'vLLM' && "
-        + absent("engine.image", "engine.version", "engine.kvCache")
+        + absent("engine.image", "engine.version", "engine.kvCache", *(f"engine.{field}" for field in ABLE))
         + " && "
         + empty("engine.args", "engine.env", "engine.envFrom", "engine.files"),
         holds=lambda spec: spec.engine == type(spec.engine)(),

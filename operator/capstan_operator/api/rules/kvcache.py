@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from capstan_operator.api.rules.able import listed, only_for
 from capstan_operator.api.rules.cel import empty
 from capstan_operator.api.schema import Rule
 
@@ -30,21 +31,10 @@ DTYPES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 BLOCK_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-def _able(field: str, engines: tuple[str, ...]) -> Rule:
-    *others, last = engines
-    named = f"{', '.join(others)} or {last}" if others else last
-    return Rule(
-        cel=f"!has(self.kvCache) || !has(self.kvCache.{field}) || self.type in {_listed(engines)}",
-        message=f"must not be set unless `type` is {named}; what another engine has belongs into `args`",
-        holds=lambda self: self.kvCache is None or getattr(self.kvCache, field) is None or self.type in engines,
-        field_path=f".kvCache.{field}",
-    )
-
-
 def _dtype(engine: str, known: tuple[str, ...]) -> Rule:
     return Rule(
         cel=f"self.type != '{engine}' || !has(self.kvCache) || !has(self.kvCache.dtype)"
-        f" || self.kvCache.dtype in {_listed(known)}",
+        f" || self.kvCache.dtype in {listed(known)}",
         message=f"must be one of {', '.join(known)} when `type` is {engine}",
         holds=lambda self: self.type != engine or _dtype_of(self) is None or _dtype_of(self) in known,
         field_path=".kvCache.dtype",
@@ -55,12 +45,8 @@ def _dtype_of(engine: Any) -> str | None:
     return engine.kvCache.dtype if engine.kvCache else None
 
 
-def _listed(words: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f"'{word}'" for word in words) + "]"
-
-
 ENGINE = (
-    *(_able(field, engines) for field, engines in ABLE.items()),
+    *(only_for(f"kvCache.{field}", engines) for field, engines in ABLE.items()),
     *(_dtype(engine, known) for engine, known in DTYPES.items()),
     Rule(
         cel="!has(self.kvCache) || !has(self.kvCache.connector) || has(self.image) || has(self.version)",

@@ -2,7 +2,17 @@
 
 from typing import Any
 
-from capstan_operator.api.patterns import DOTS, HF_SOURCE, HINTS, OCI_SOURCE, PVC_SOURCE, S3_SOURCE, SOURCE
+from capstan_operator.api.patterns import (
+    DOTS,
+    GS_SOURCE,
+    HF_SOURCE,
+    HINTS,
+    OCI_SOURCE,
+    OSS_SOURCE,
+    PVC_SOURCE,
+    S3_SOURCE,
+    SOURCE,
+)
 from capstan_operator.api.rules.answers import PODLESS
 from capstan_operator.api.rules.cel import quoted
 from capstan_operator.api.schema import Rule, matches
@@ -33,6 +43,8 @@ SHAPES = (
     _shape("hf", HF_SOURCE, "hf://ORG/NAME"),
     _shape("pvc", PVC_SOURCE, "pvc://CLAIM or pvc://CLAIM/PATH, where CLAIM is the name of a PersistentVolumeClaim"),
     _shape("s3", S3_SOURCE, "s3://BUCKET or s3://BUCKET/PATH"),
+    _shape("gs", GS_SOURCE, "gs://BUCKET or gs://BUCKET/PATH"),
+    _shape("oss", OSS_SOURCE, "oss://BUCKET or oss://BUCKET/PATH"),
     STAYS_IN_VOLUME,
 )
 
