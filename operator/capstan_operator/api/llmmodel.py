@@ -437,6 +437,9 @@ class LLMModelSpec(Part):
     """
     model: ModelSource = Field(default_factory=ModelSource)
     """Which model, and under which names."""
+    profile: ObjectName | None = None
+    """Name of a profile that the platform team keeps in the install's namespace: what the manifest does not say of its
+    nodes, resources and engine is as the profile says. See docs/profiles.md. A changed profile makes new pods."""
     engine: Engine = Field(default_factory=Engine)
     """The server that runs it."""
     external: External | None = None

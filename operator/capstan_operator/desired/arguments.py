@@ -58,14 +58,14 @@ def positional(value: str, *, flag: str) -> Option:
 
 def merge_arguments(ours: Sequence[Option], users: Sequence[str]) -> list[str]:
     """Give our options, without those that the user gives, and then the user's arguments as they are."""
-    given = {_normalized(argument) for argument in users if argument.startswith("-")}
-    kept = (option for option in ours if not given.intersection(map(_normalized, option.spellings)))
+    given = {normalized(argument) for argument in users if argument.startswith("-")}
+    kept = (option for option in ours if not given.intersection(map(normalized, option.spellings)))
     return [*(value for option in kept for value in option.values), *users]
 
 
 def is_given(flag: str, users: Sequence[str]) -> bool:
     """Say whether the user gives an option."""
-    return any(argument.startswith("-") and _normalized(argument) == flag for argument in users)
+    return any(argument.startswith("-") and normalized(argument) == flag for argument in users)
 
 
 def without_options(flags: Sequence[str], users: Sequence[str]) -> list[str]:
@@ -129,6 +129,6 @@ def _dashed(flag: str) -> str:
     return flag.replace("_", "-")
 
 
-def _normalized(argument: str) -> str:
-    """`--max_model_len=5` and `--max-model-len` are one option, and so are `--x` and `--no-x`."""
+def normalized(argument: str) -> str:
+    """Give one spelling for all: `--max_model_len=5` and `--max-model-len` are one option, as are `--x`, `--no-x`."""
     return [*spellings_of(_dashed(argument.partition("=")[0]))][-1]

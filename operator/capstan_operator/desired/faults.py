@@ -1,6 +1,7 @@
 """What is wrong with a model beyond its schema. Whoever reads `model.spec` asks here first."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from capstan_operator.api.kinds import Model
@@ -11,6 +12,7 @@ from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.patch import PatchError, check_patch, strategic_merge
 from capstan_operator.desired.pod import build_plain_template
 from capstan_operator.desired.prefixes import find_prefix_doubts
+from capstan_operator.desired.profiled import ProfiledSpec, fault_of, own_spec
 from capstan_operator.desired.replicas import find_replicas_doubts
 from capstan_operator.desired.reserved import Facts
 from capstan_operator.desired.template_wiring import engine_of, environment_of, find_template_faults
@@ -29,7 +31,15 @@ def find_faults(model: Model) -> tuple[Fault, ...]:
 
 
 def judge_faults(model: Model) -> tuple[Fault, ...]:
-    """Look for the faults of a model, whatever was found before."""
+    """Look for the faults of a model, whatever was found before. Those of the manifest are of its own fields; what only
+    a profile makes wrong is the profile's."""
+    spec = model.spec
+    if not isinstance(spec, ProfiledSpec):
+        return _judge(model)
+    return _judge(replace(model, spec=spec.own)) or tuple(fault_of(spec.known, one) for one in _judge(model))
+
+
+def _judge(model: Model) -> tuple[Fault, ...]:
     spec = model.spec
     if spec is None:
         return model.faults or (Fault("spec", "is missing"),)
@@ -49,9 +59,9 @@ def judge_faults(model: Model) -> tuple[Fault, ...]:
 
 def find_doubts(model: Model) -> tuple[Fault, ...]:
     """Give what can be built and is hardly meant: `capstan validate` warns of it."""
-    spec = model.spec
-    if spec is None:
+    if model.spec is None:
         return ()
+    spec = own_spec(model.spec)
     return (*find_wiring_doubts(model, spec), *find_prefix_doubts(spec), *find_replicas_doubts(spec))
 
 

@@ -81,6 +81,7 @@ def build_model(
     in_force = choose_template(
         model,
         spec,
+        settings,
         template(model, spec, settings),
         live=live,
         revisions=_revisions(model, snapshot),

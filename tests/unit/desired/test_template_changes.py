@@ -11,17 +11,26 @@ import yaml
 
 from capstan_contract.names import POD_HASH_LABEL
 from capstan_operator.api.kinds import Model
+from capstan_operator.desired import template_changes
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.model import build_model, is_template_changing
 from capstan_operator.desired.pod import build_template
 from capstan_operator.desired.pods import template_hash
 from capstan_operator.desired.revisions import KEPT
 from capstan_operator.desired.snapshot import Snapshot
-from capstan_operator.desired.template_changes import CAUSE_ANNOTATION, SPEC_ANNOTATION, hash_of_spec
+from capstan_operator.desired.template_changes import (
+    CAUSE_ANNOTATION,
+    PROFILE_ANNOTATION,
+    SETTINGS_ANNOTATION,
+    SPEC_ANNOTATION,
+    hash_of_settings,
+    hash_of_spec,
+)
 from capstan_operator.desired.types import Action, DesiredModel, Pending
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
 from support.plainmodels import SETTINGS, as_deleting, deployment_of, make_model, snapshot_of
+from support.profiles import profiled
 
 UPGRADED = replace(SETTINGS, worker_image="ghcr.io/capstan/worker:0.2.0")
 KEY = make_model().key
@@ -327,3 +336,56 @@ def test_a_release_that_reads_a_spec_otherwise_rolls_no_model_for_it() -> None:
     assert _build(model, live, UPGRADED, revisions=(revision,)).pending is Pending.ADOPTION
     assert _build(_model(5), live, UPGRADED, revisions=(revision,)).pending is None
     assert _build(model, live, UPGRADED).pending is None
+
+
+QUEUED = replace(SETTINGS, queue_redis_url="redis://redis:6379/0")
+
+
+def test_a_setting_that_all_pods_get_is_taken_up_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of POD_SETTINGS is told by a hash on the Deployment; one that is not among them is taken for other code."""
+    model, live = _model(), deployment_of(_model())
+    assert _build(model, live, QUEUED, adopt=True).pending is Pending.NEXT_CHANGE
+    monkeypatch.setattr(template_changes, "POD_SETTINGS", frozenset({"queue_redis_url"}))
+    assert _build(model, live, QUEUED).pending is Pending.ADOPTION
+    taken = _build(model, live, QUEUED, adopt=True)
+    notes = next(item for item in taken.objects if item["kind"] == "Deployment")["metadata"]["annotations"]
+    assert (notes[CAUSE_ANNOTATION], notes[SETTINGS_ANNOTATION]) == ("Settings", hash_of_settings(QUEUED))
+    kept = next(item for item in _build(model, live, QUEUED).objects if item["kind"] == "Deployment")
+    assert SETTINGS_ANNOTATION not in kept["metadata"]["annotations"]
+
+
+def test_an_upgrade_to_a_release_with_further_settings_restarts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Deployment without the hash is of the defaults; where they are in force, another template is other code."""
+    monkeypatch.setattr(template_changes, "POD_SETTINGS", frozenset({"queue_redis_url"}))
+    assert hash_of_settings(SETTINGS) == ""
+    model = _model(1, observed=1)
+    live = _of_first_release(model)
+    live["spec"]["template"]["spec"] = {**live["spec"]["template"]["spec"], "terminationGracePeriodSeconds": 5}
+    assert _build(model, live, adopt=True).pending is Pending.NEXT_CHANGE
+
+
+L4 = {"nodeSelector": {"gpu": "l4"}}
+
+
+def test_change_of_a_profile_waits_for_its_turn() -> None:
+    """It concerns every model that names it; until its turn a model's pods, and what its Deployment says, stay."""
+    model = profiled(_model(profile="l4"), L4)
+    live = deployment_of(model)
+    assert PROFILE_ANNOTATION in live["metadata"]["annotations"]
+    changed = profiled(_model(profile="l4"), {"nodeSelector": {"gpu": "l4", "zone": "a"}})
+    waits = _build(changed, live)
+    assert (_template(waits), waits.pending) == (live["spec"]["template"], Pending.ADOPTION)
+    kept = next(item for item in waits.objects if item["kind"] == "Deployment")["metadata"]["annotations"]
+    assert kept[PROFILE_ANNOTATION] == live["metadata"]["annotations"][PROFILE_ANNOTATION]
+    turn = _build(changed, live, adopt=True)
+    assert (turn.pending, _notes(turn)[0]) == (None, "Profile")
+    assert template_hash({"spec": {"template": _template(turn)}}) == turn.pod_hash != template_hash(live)
+
+
+def test_naming_another_profile_is_a_change_of_the_spec() -> None:
+    """It is the user's own wish, as every edit of the manifest: it rolls at once, and so does giving one up."""
+    live = deployment_of(profiled(_model(profile="l4"), L4))
+    for changed in (profiled(_model(2, profile="a100"), {"nodeSelector": {"gpu": "a100"}}), _model(2)):
+        desired = _build(changed, live)
+        assert (desired.pending, _notes(desired)[0]) == (None, "Spec")
+        assert desired.pod_hash != template_hash(live)

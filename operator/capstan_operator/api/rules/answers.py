@@ -52,6 +52,7 @@ _WITHOUT_PODS = (
         holds=lambda spec: spec.parallelism == type(spec.parallelism)(),
     ),
     _excludes_podless("pods", unset=absent("pods"), holds=lambda spec: spec.pods is None),
+    _excludes_podless("profile", unset=absent("profile"), holds=lambda spec: spec.profile is None),
     _excludes_podless("scaling", unset=absent("scaling"), holds=lambda spec: spec.scaling is None),
     _excludes_podless("rollout", unset=absent("rollout"), holds=lambda spec: spec.rollout is None),
     _excludes_podless("cache", unset=absent("cache"), holds=lambda spec: spec.cache is None),

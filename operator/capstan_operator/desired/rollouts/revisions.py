@@ -17,7 +17,7 @@ from capstan_operator.api.llmmodel import AdapterSpec, LLMModelSpec
 from capstan_operator.api.rollout import RolloutStatus
 from capstan_operator.api.schema import Part
 from capstan_operator.desired.rollouts.memory import State, is_of, read_memory
-from capstan_operator.desired.template_changes import NOT_IN_PODS, hash_of_spec
+from capstan_operator.desired.template_changes import NOT_IN_PODS, hash_of_pods
 from capstan_operator.resources.api_resource import CONTROLLER_REVISIONS
 from capstan_operator.resources.resource import Manifest, is_owned
 
@@ -29,8 +29,8 @@ P = TypeVar("P", bound=Part)
 
 
 def revision_of(spec: LLMModelSpec) -> str:
-    """Give the revision of a spec: 16 hexadecimal digits."""
-    return hash_of_spec(spec)
+    """Give the revision of a spec: 16 hexadecimal digits. What a profile gives is in it."""
+    return hash_of_pods(spec)
 
 
 def has_steps(model: Model) -> bool:
