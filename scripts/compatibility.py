@@ -49,10 +49,10 @@ change had to be changed on disk. An empty cell was not run, or is nothing that 
 
 What was run with the real library in the version that is named, before a gateway whose engine answers by rule; what
 the library saw and what reached the engine had to be right. *tools* are two calls at once behind thoughts and words,
-streamed where the library streams them, and their results; *errors* a busy engine and a prompt that is too long, in the
-library's own classes; *counting* the usage of whole and streamed answers, and the count of a prompt where the library
-asks for one. An empty cell was not run, or is nothing that the library does. Of Open WebUI the requests were written
-down.
+streamed where the library streams them, and their results; *transcription* is a sound as text; *errors* a busy engine
+and a prompt that is too long, in the library's own classes; *counting* the usage of whole and streamed answers, and the
+count of a prompt where the library asks for one. An empty cell was not run, or is nothing that the library does. Of
+Open WebUI the requests were written down.
 """,
     "engines": """\
 ## What engines and hosted APIs send

@@ -38,7 +38,7 @@ MATRICES: Final = {
         "plain answer", "shell", "write", "read", "edit", "parallel calls", "image", "429", "cut stream",
         "prompt too long", "MCP",
     ),
-    "clients": ("chat", "stream", "tools", "structured output", "images", "errors", "counting"),
+    "clients": ("chat", "stream", "tools", "structured output", "images", "transcription", "errors", "counting"),
 }  # fmt: skip
 """Tables with a row for each program, and their columns: what was run."""
 ROUTES: Final = ("", "chat", "messages", "responses")

@@ -19,11 +19,16 @@ from capstan_gateway.serving.service import Handler
 
 ROOT: Final = b"/openai/"
 _DEPLOYMENTS: Final = b"/openai/deployments/"
-_OF_DEPLOYMENTS: Final = (b"/chat/completions", b"/completions", b"/embeddings", b"/responses")
+_OF_DEPLOYMENTS: Final = (
+    b"/chat/completions", b"/completions", b"/embeddings", b"/responses", b"/audio/transcriptions",
+    b"/audio/translations",
+)  # fmt: skip
 """The longer one of two that end alike stands first."""
 _BELOW_ROOT: Final = (b"responses", b"models", b"files", b"batches")
 _WITH_IDS: Final = (b"models/", b"responses/", b"files/", b"batches/")
-_BELOW_V1: Final = (b"chat/completions", b"completions", b"embeddings", *_BELOW_ROOT)
+_BELOW_V1: Final = (
+    b"chat/completions", b"completions", b"embeddings", b"audio/transcriptions", b"audio/translations", *_BELOW_ROOT,
+)  # fmt: skip
 
 
 def ordinary_path(path: bytes) -> tuple[bytes, str] | None:

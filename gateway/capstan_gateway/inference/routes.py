@@ -26,6 +26,8 @@ ROUTES: Final = (
     Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",)),
     Route("/v1/classify", b"/classify", frozenset((Task.CLASSIFY,))),
     Route("/v1/score", b"/score", frozenset((Task.SCORE, Task.EMBED))),
+    Route("/v1/audio/transcriptions", b"/audio/transcriptions", frozenset((Task.TRANSCRIBE,)), streams=True, form=True),
+    Route("/v1/audio/translations", b"/audio/translations", frozenset((Task.TRANSCRIBE,)), streams=True, form=True),
     MODERATIONS,
     CHECKS,
     Route("/v1/rerank", b"/rerank", frozenset((Task.SCORE, Task.EMBED)), ("query", "documents")),

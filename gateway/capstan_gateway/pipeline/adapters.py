@@ -9,6 +9,7 @@ chat completions    as it is                   as it is                 translat
 .../count_tokens    its prompt, else by        -                        as it is (native)
                     /tokenize as chat
 /tokenize           as it is (native)          -                        messages: its own count
+/v1/audio/...       as a form (native)         as a form (native)       -
 """
 
 import time
@@ -16,6 +17,7 @@ from typing import Final, Protocol
 
 from capstan_contract.config import Provider, Task
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.forms import written
 from capstan_gateway.dialects.clients.native import (
     NativeMessagesRelay,
     NativeResponsesRelay,
@@ -34,6 +36,7 @@ from capstan_gateway.dialects.clients.tokenized import (
     to_engine,
     write_count,
 )
+from capstan_gateway.dialects.clients.transcripts import TranscriptRelay, read_transcript, usage_of
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.targets.native import shape_native
@@ -45,12 +48,13 @@ from capstan_gateway.dialects.upstreams.openai_request import fits_responses, to
 from capstan_gateway.dialects.upstreams.openai_stream import ResponsesRelay
 from capstan_gateway.documents import to_json
 from capstan_gateway.errors import InvalidRequest, UpstreamFailed
-from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, TOKENIZE_PATH, NativeRequest, Request
+from capstan_gateway.pipeline.request import CHAT_PATH, COUNT_PATH, TOKENIZE_PATH, USAGE_FLAG, NativeRequest, Request
 from capstan_gateway.streaming.port import Relay
 from capstan_gateway.tokens.counter import CountedBy
 from capstan_gateway.tokens.prompt import prompt_tokens
 from capstan_gateway.tokens.usage import Usage, find_object
 
+PLAIN: Final = b"text/plain; charset=utf-8"
 _COUNTED: Final = frozenset(("messages", "model", "system", "thinking", "tool_choice", "tools"))
 """What counts; the rest of a request is not taken there."""
 
@@ -64,6 +68,9 @@ class Adapter(Protocol):
     """Whether the answers are in the client's dialect already."""
     billed: bool
     """Whether an answer is made of tokens that somebody pays."""
+
+    content_type: bytes
+    """What an answer in one piece is, whatever its engine calls it; b"": as that says."""
 
     def body(self, request: Request, model: ServedModel) -> bytes:
         """Give the body of the request."""
@@ -96,6 +103,8 @@ def adapter_for(request: Request, model: ServedModel) -> Adapter | None:
         if route.upstream_path != CHAT_PATH:
             raise InvalidRequest(f"this model does not serve {route.path}", code="invalid_value", param="model")
         return _TRANSLATED_MESSAGES
+    if request.form is not None:
+        return _Transcribed(request)
     if route.dialect is not None and model.provider == Provider.OPENAI:
         if route.dialect is RESPONSES and native:
             return _NATIVE_RESPONSES
@@ -121,7 +130,7 @@ def may_tokenize(request: Request, model: ServedModel) -> bool:
 def is_countable(request: Request) -> bool:
     """Whether a tokenizer can tell how many tokens this request's prompt has: a conversation of nothing but text, or
     one text to go on from or to embed."""
-    if request.untranslatable is not None:
+    if request.untranslatable is not None or request.form is not None:
         return False
     document = request.document
     if "messages" in document:
@@ -167,6 +176,7 @@ class _Tokenized:
     path = TOKENIZE_PATH
     native = True
     billed = False
+    content_type = b""
 
     def body(self, request: Request, model: ServedModel) -> bytes:
         return to_json(to_engine(tokenized(request), model.upstream_name))
@@ -194,6 +204,8 @@ class _TokenizedByProvider(_Tokenized):
 
 
 class _TellsAsMessages:
+    content_type = b""
+
     def told(self, body: bytes) -> Usage | None:
         found = find_object(body)
         return None if found is None else read_usage(found)
@@ -275,6 +287,8 @@ class _NativeMessages(_TellsAsMessages):
 
 
 class _TellsAsResponses:
+    content_type = b""
+
     def told(self, body: bytes) -> Usage | None:
         return read_responses_usage({"usage": find_object(body)})
 
@@ -309,6 +323,38 @@ class _NativeResponses(_TellsAsResponses):
 
     def relay(self, request: Request, model: ServedModel) -> Relay:  # noqa: ARG002 - one signature
         return NativeResponsesRelay(model.rename)
+
+
+class _Transcribed:
+    """What is heard in the file of a form: one for each request, since what an answer is depends on it."""
+
+    native = True
+    billed = True
+
+    def __init__(self, request: Request) -> None:
+        self.path = request.route.upstream_path
+        self._said = str(request.document.get("response_format") or "json")
+        self.content_type = PLAIN if self._said == "text" else b""
+
+    def body(self, request: Request, model: ServedModel) -> bytes:
+        form = request.form
+        if form is None:
+            raise RuntimeError("the request has no file")
+        fields = {**request.document, "model": model.upstream_name}
+        if request.stream and not model.external:
+            fields[USAGE_FLAG] = True
+        return written(form, fields)
+
+    def read(self, body: bytes, model: ServedModel) -> tuple[bytes, Usage | None]:
+        body, usage = read_transcript(body, said=self._said, hosted=model.external)
+        return renamed(body, model), usage
+
+    def told(self, body: bytes) -> Usage | None:
+        found = find_object(body)
+        return None if found is None else usage_of({"usage": found}, "")
+
+    def relay(self, request: Request, model: ServedModel) -> Relay:
+        return TranscriptRelay(model.rename, strip_usage=not request.usage_asked, hosted=model.external)
 
 
 COUNT_TOKENS: Final = _CountTokens()

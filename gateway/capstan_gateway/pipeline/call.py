@@ -32,7 +32,14 @@ from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.effects import is_repeatable
 from capstan_gateway.pipeline.engine_answer import FINISHING, asked_by, looks_odd, mended_large, read_answer
 from capstan_gateway.pipeline.leftover import FirstFrames, Leftover
-from capstan_gateway.pipeline.outgoing import build_body, engine_lines, hosted_headers, refuse_hosted_tools, with_key
+from capstan_gateway.pipeline.outgoing import (
+    build_body,
+    engine_lines,
+    form_lines,
+    hosted_headers,
+    refuse_hosted_tools,
+    with_key,
+)
 from capstan_gateway.pipeline.queueing import queueing_of
 from capstan_gateway.pipeline.reply import Reply, StreamReply, WholeReply
 from capstan_gateway.pipeline.request import COUNT_PATH, TOKENIZE_PATH, Request
@@ -85,7 +92,7 @@ async def call_model(
     sent = request = ask.request
     adapter = by
     # NB: engines of one's own that are asked what they speak, as most are, need none of this.
-    if model.provider or request.route.dialect is not None or request.untranslatable is not None:
+    if model.provider or request.route.dialect is not None or request.untranslatable is not None or request.form:
         if by is None and not as_chat:
             adapter = adapter_for(request, model)
             if adapter is not None and not adapter.billed:
@@ -241,13 +248,13 @@ def _call(deps: Deps, model: ServedModel, ask: Ask, adapter: Adapter | None, bod
         call.hosted = True
         call.headers_of = _keyed(ask, deps, model)
     else:
-        call.headers = engine_lines(ask)
+        call.headers = engine_lines(ask) if request.form is None else form_lines(ask, request.form)
         if ask.may_wait and (adapter is None or adapter.billed):
             most, first_token = deps.endpoint_wait_seconds, model.timeouts.firstTokenSeconds
             call.wait_seconds = most if most < first_token else first_token
             if ask.principal.batch:
                 call.patient = True
-        if model.queue is not None and (adapter is None or adapter.billed):
+        if model.queue is not None and (adapter is None or adapter.billed) and request.form is None:
             call.queueing = queueing_of(deps, model, ask, repeatable=call.repeatable)
     if request.stream:
         call.first_token_seconds = model.timeouts.firstTokenSeconds
@@ -342,7 +349,7 @@ def _whole_reply(
         answer.close()
         if adapter.billed:
             settle_whole(ask.bill, model, ask.request, told, body)
-        return WholeReply(OK, content_type, body, adapter.native)
+        return WholeReply(OK, adapter.content_type or content_type, body, adapter.native)
     if ask.request.route.dialect is not None and not checked:
         check_answer(body)  # It will be translated.
     body, told = read_answer(ask.request, body, hosted=model.external)

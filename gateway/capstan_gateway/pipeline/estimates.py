@@ -20,7 +20,7 @@ from capstan_gateway.pipeline.bounds import answers_of, bound_of
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.selection.needs import USUAL_OUTPUT_TOKENS
 from capstan_gateway.tokens.price import dollars_text
-from capstan_gateway.tokens.prompt import prompt_tokens
+from capstan_gateway.tokens.prompt import SOUND_BYTES_PER_TOKEN, prompt_tokens
 from capstan_gateway.tokens.usage import Usage
 
 MAX_MODELS: Final = 20_000
@@ -66,7 +66,8 @@ def asked_tokens(request: Request, model: ServedModel | None = None) -> int:
     pairs = model is None or model.task is not Task.EMBED or model.plan is not None
     # NB: the document of a request that cannot be translated holds nothing of it.
     unread = request.untranslatable is not None and native is not None
-    return prompt_tokens(native.document if unread and native is not None else request.document, pairs=pairs)
+    tokens = prompt_tokens(native.document if unread and native is not None else request.document, pairs=pairs)
+    return tokens if request.form is None else tokens + len(request.form.file) // SOUND_BYTES_PER_TOKEN
 
 
 def asked_output(request: Request) -> int | None:

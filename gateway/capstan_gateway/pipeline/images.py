@@ -55,6 +55,7 @@ async def answer_with_images(
         ask.request = Request(
             request.route, document, stream=request.stream,
             usage_asked=request.usage_asked, native=request.native, headers=request.headers, came=size,
+            form=request.form,
         )  # fmt: skip
         return await inner(ask)
     finally:

@@ -8,6 +8,7 @@ import orjson
 from capstan_contract.config import Provider
 from capstan_gateway.config.credentials import Credentials
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.forms import Form
 from capstan_gateway.dialects.fields import unsupported
 from capstan_gateway.dialects.targets.chat import shape
 from capstan_gateway.dialects.targets.private import AGENTS_OWN
@@ -95,11 +96,26 @@ def engine_lines(ask: Ask) -> bytes:
     return lines + header_lines(ask.trace) if ask.trace else lines
 
 
+def form_lines(ask: Ask, form: Form) -> bytes:
+    """Give the header lines for an engine that is sent a form."""
+    return header_lines((*_form_headers(ask, form), (b"x-request-id", ask.request_id), *ask.trace))
+
+
+def _form_headers(ask: Ask, form: Form) -> tuple[Header, Header]:
+    # NB: an answer may be JSON, or the text itself.
+    accepted = b"text/event-stream" if ask.request.stream else b"*/*"
+    return (b"content-type", form.content_type), (b"accept", accepted)
+
+
 def hosted_headers(ask: Ask, model: ServedModel) -> list[Header]:
     """Give the headers for a hosted API, but for its key."""
-    headers = [
+    form = ask.request.form
+    kinds = _form_headers(ask, form) if form is not None else (
         (b"content-type", b"application/json"),
         (b"accept", b"text/event-stream" if ask.request.stream else b"application/json"),
+    )  # fmt: skip
+    headers = [
+        *kinds,
         (b"x-request-id", ask.request_id),
         *ask.trace,
         (b"user-agent", b"capstan-gateway"),

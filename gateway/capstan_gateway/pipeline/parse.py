@@ -4,19 +4,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from capstan_gateway.dialects.clients.forms import boundary_of, read_flag, read_form
 from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.dialects.clients.spoken import RESPONSES
 from capstan_gateway.documents import INLINE_BYTES, is_read_alike
 from capstan_gateway.errors import ClientGone, InvalidRequest, NotJson, RequestTooLarge
 from capstan_gateway.headers import JSON, Header
 from capstan_gateway.pipeline.asked_later import take_background
-from capstan_gateway.pipeline.beside import beside
+from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
 from capstan_gateway.pipeline.decompress import ACCEPTED, CODINGS
 from capstan_gateway.pipeline.delivery import Delivery
 from capstan_gateway.pipeline.deps import Deps
 from capstan_gateway.pipeline.loading import check_depth, decompress, load, load_large, load_small
 from capstan_gateway.pipeline.options import FIELD, PREFIX_ID, read_options
-from capstan_gateway.pipeline.request import NativeRequest, Request, Route
+from capstan_gateway.pipeline.request import USAGE_FLAG, NativeRequest, Request, Route
 from capstan_gateway.pipeline.trimming import trim_document
 
 MAX_MODEL_NAME: Final = 256
@@ -33,6 +34,10 @@ def receive(delivery: Delivery, deps: Deps) -> Request | None:
     exchange = delivery.exchange
     if exchange.length is not None and exchange.length > deps.max_body_bytes:
         raise RequestTooLarge(f"the body is larger than {deps.max_body_bytes} bytes")
+    if delivery.route.form:
+        boundary_of(delivery.content_type)
+        _check_coding(delivery)
+        return None
     if delivery.content_type != JSON or delivery.content_encoding is not None:
         _check_head(delivery)
     if exchange.received > INLINE_BYTES or delivery.content_encoding is not None:
@@ -61,6 +66,8 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
     coding = delivery.content_encoding
     if coding is not None and coding in CODINGS:
         body = await decompress(delivery.exchange, coding, body, deps.max_body_bytes, deps.executor)
+    if delivery.route.form:
+        return await _receive_form(delivery, deps, body)
     document = await load_large(delivery.exchange, body, deps.executor)
     dialect = delivery.route.dialect
     alike = _take_options(delivery, document, deps)
@@ -79,6 +86,30 @@ async def receive_later(delivery: Delivery, deps: Deps) -> Request:
         deps.executor, partial(translate, delivery.route, dialect, body, headers, document, alike=alike)
     )
     return _translated(delivery, deps, request)
+
+
+async def _receive_form(delivery: Delivery, deps: Deps, body: bytes) -> Request:
+    read = partial(parse_form, delivery.route, boundary_of(delivery.content_type), body, delivery.model)
+    request = read() if len(body) <= LARGE_BYTES else await beside(deps.executor, read)
+    delivery.body_at = deps.clock()
+    return request
+
+
+def parse_form(route: Route, boundary: bytes, body: bytes, model: str = "") -> Request:
+    """Give the request of a route that takes forms; `model` is what its path names. Raises InvalidRequest."""
+    form, document = read_form(boundary, body)
+    if model:
+        document["model"] = model
+    name = document.get("model")
+    if name is None or not 0 < len(name) <= MAX_MODEL_NAME:
+        raise _model_fault(name)
+    if FIELD in document:
+        raise _invalid(FIELD, "is not supported on this route")
+    stream = read_flag(document, "stream")
+    if "stream" in document:
+        document["stream"] = stream
+    usage_asked = stream and read_flag(document, USAGE_FLAG)
+    return Request(route, document, stream, usage_asked, None, len(body), form=form)
 
 
 def _take_options(delivery: Delivery, document: dict[str, Any], deps: Deps) -> bool | None:
@@ -195,9 +226,14 @@ def _own_headers(headers: list[Header]) -> list[Header]:
 
 
 def _check_head(delivery: Delivery) -> None:
-    kind, encoding = delivery.content_type, delivery.content_encoding
+    kind = delivery.content_type
     if kind is not None and kind != JSON and not _is_json(kind):
         raise NotJson("the content type must be application/json")
+    _check_coding(delivery)
+
+
+def _check_coding(delivery: Delivery) -> None:
+    encoding = delivery.content_encoding
     if encoding is not None:
         delivery.content_encoding = encoding = encoding.strip().lower()
         if encoding != b"identity" and encoding not in CODINGS:

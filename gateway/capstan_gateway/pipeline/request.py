@@ -4,6 +4,7 @@ as it came ──► Request(document, raw bytes)            nobody has rewritte
 in a dialect ─► Request(document, native)              the same; `document` is its translation into chat
 as_read() ────► Request(document)                      neither: who decides by the document has seen all that is sent
 rewritten(d) ─► Request(d)                             the same of another document
+as a form ────► Request(document, form)                `document` is its fields; it is written anew, with the file
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from capstan_contract.config import Task
+from capstan_gateway.dialects.clients.forms import Form
 from capstan_gateway.dialects.clients.port import ClientTools, Dialect
 from capstan_gateway.documents import to_json
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.headers import Header
 
+USAGE_FLAG: Final = "stream_include_usage"
+"""By what the form of a stream asks for its usage: vLLM's name for it."""
 CHAT_PATH: Final = b"/chat/completions"
 COUNT_PATH: Final = b"/messages/count_tokens"
 TOKENIZE_PATH: Final = b"//tokenize"
@@ -39,6 +43,8 @@ class Route:
     """What clients speak here; None: what the engines speak."""
     model: str = ""
     """Which model is asked where the body names none; "": that is refused."""
+    form: bool = False
+    """Whether a body is a form with a file in it, and no JSON."""
 
     @property
     def counts(self) -> bool:
@@ -72,7 +78,8 @@ class Request:
     """One request. It is never changed: who wants another one makes it, with `rewritten`."""
 
     __slots__ = (
-        "came", "document", "headers", "native", "plain", "raw", "route", "stream", "untranslatable", "usage_asked",
+        "came", "document", "form", "headers", "native", "plain", "raw", "route", "stream", "untranslatable",
+        "usage_asked",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +95,7 @@ class Request:
         native: NativeRequest | None = None,
         untranslatable: GatewayError | None = None,
         headers: Sequence[Header] = (),
+        form: Form | None = None,
     ) -> None:
         self.came: Final = came
         """How many bytes came in for it: about as many are to be written."""
@@ -106,6 +114,8 @@ class Request:
         """Whether a stream ends with its usage."""
         self.headers: Final = headers
         """What the client says to a provider that speaks its dialect: versions, beta features."""
+        self.form: Final = form
+        """The file that is sent with the fields of `document`; None where the body is JSON. No guard can read it."""
         self.plain: Final = plain
         """Whether every message of `document` is a text, and none of the role `developer`, which few engines know."""
 
@@ -129,7 +139,7 @@ class Request:
         usage_asked = stream and isinstance(options, dict) and bool(options.get("include_usage"))
         return Request(
             self.route if route is None else route,
-            document, stream=stream, usage_asked=usage_asked, headers=self.headers, came=self.came,
+            document, stream=stream, usage_asked=usage_asked, headers=self.headers, came=self.came, form=self.form,
         )  # fmt: skip
 
     def as_read(self) -> "Request":
@@ -145,7 +155,7 @@ class Request:
             return self
         return Request(
             self.route, self.document, stream=self.stream, usage_asked=self.usage_asked, headers=self.headers,
-            came=self.came,
+            came=self.came, form=self.form,
         )  # fmt: skip
 
     def as_one_reading(self) -> "Request":
@@ -155,7 +165,7 @@ class Request:
         native = None if self.native is None else NativeRequest(self.native.document, None, self.native.tools)
         return Request(
             self.route, self.document, stream=self.stream, usage_asked=self.usage_asked, native=native,
-            untranslatable=self.untranslatable, headers=self.headers, came=self.came,
+            untranslatable=self.untranslatable, headers=self.headers, came=self.came, form=self.form,
         )  # fmt: skip
 
     def texts(self) -> Iterator[str]:

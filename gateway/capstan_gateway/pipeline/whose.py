@@ -50,7 +50,7 @@ def with_verified_user(request: Request, principal: Principal) -> Request:
         request.route, document, request.stream, request.usage_asked, None, request.came, request.plain,
         native=native if native is None or given is None or given is native.document
         else NativeRequest(given, None, native.tools),
-        untranslatable=request.untranslatable, headers=request.headers,
+        untranslatable=request.untranslatable, headers=request.headers, form=request.form,
     )  # fmt: skip
 
 

@@ -38,7 +38,10 @@ def weigh(
     compared with its estimate.
     """
     if told is not None and whole and not told.bare:
-        return told, TOLD
+        if not told.reckoned:
+            return told, TOLD
+        ins, out = told.prompt_tokens or prompt(), told.completion_tokens or output()
+        return told._replace(prompt_tokens=ins, completion_tokens=out), ESTIMATED
     if told is None:
         return Usage(prompt(), output()), ESTIMATED
     if told.bare:

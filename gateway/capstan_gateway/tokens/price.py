@@ -78,7 +78,7 @@ class Rates:
 
     def cost(self, usage: Usage) -> int:
         """Give the price of one call in nano-dollars; never negative, whatever an engine tells."""
-        prompt, output, cached, written, _, hour, audio, thought, spoken = usage
+        prompt, output, cached, written, _, hour, audio, thought, spoken, _ = usage
         rates = self.above(prompt) if self.tiers else self
         if not (cached or written or audio or thought or spoken) and prompt >= 0 <= output:
             return -(-(prompt * rates.input + output * rates.output) // MILLION)

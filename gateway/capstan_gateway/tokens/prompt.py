@@ -24,6 +24,9 @@ ANSWER_TOKENS: Final = 3
 SMALL_IMAGE_TOKENS: Final = 85
 IMAGE_TOKENS: Final = 765
 SOUND_CHARS_PER_TOKEN: Final = 1024
+SOUND_BYTES_PER_TOKEN: Final = 768
+"""The same of bytes."""
+SOUND_TOKENS_PER_SECOND: Final = 10
 FILE_CHARS_PER_TOKEN: Final = 32
 EMBEDS_CHARS_PER_TOKEN: Final = 2048
 """Of vectors in place of a prompt, in base64: no model has fewer than 768 numbers of two bytes for a token."""

@@ -37,6 +37,8 @@ class Usage(NamedTuple):
     """Of the output, what are thoughts."""
     spoken_tokens: int = 0
     """Of the output, what is sound."""
+    reckoned: bool = False
+    """Whether no tokens were told, and these follow from something else that was: seconds of sound."""
 
 
 def find_usage(document: bytes) -> Usage | None:
@@ -71,9 +73,10 @@ def parse_usage(found: Any) -> Usage | None:
     if plain and type(prompt) is int is type(completion) and not (prompt | completion) >> MOST_BITS:
         # As nearly all say it: neither is negative, and neither too large.
         # NB: the constructor of a named tuple of Python's takes longer than all of this.
-        return tuple.__new__(Usage, (prompt, completion, 0, 0, False, 0, 0, 0, 0))
+        return tuple.__new__(Usage, (prompt, completion, 0, 0, False, 0, 0, 0, 0, False))
     ins, out = count_of(prompt), count_of(completion)
-    cached, written, kinds = count_of(found.get(_HITS)), 0, tuple[int, ...]()
+    cached, written = count_of(found.get(_HITS)), 0
+    kinds: tuple[int, int, int, int] | tuple[()] = ()
     if type(details) is dict:
         cached, written = count_of(details.get("cached_tokens")) or cached, written_of(details)
     if detailed:

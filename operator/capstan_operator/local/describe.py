@@ -74,7 +74,10 @@ def curl_lines(address: str, entries: Sequence[ModelEntry], access: Access) -> t
     lines: dict[Task, str] = {}
     for entry in entries:
         route, body = _example(entry)
-        if route and entry.task not in lines:
+        if entry.task is Task.TRANSCRIBE:
+            form = f"-F model={shlex.quote(entry.servedName)} -F file=@speech.wav"
+            lines.setdefault(entry.task, f"curl {address}/v1/audio/transcriptions {access.header}{form}")
+        elif route and entry.task not in lines:
             lines[entry.task] = (
                 f"curl -N {address}{route} {access.header}-H 'Content-Type: application/json'"
                 f" -d {shlex.quote(json.dumps(body))}"

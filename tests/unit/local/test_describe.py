@@ -83,6 +83,15 @@ def test_one_curl_line_for_each_task() -> None:
     assert all(shlex.split(line)[4] == "Authorization: Bearer sk-k" for line in lines)
 
 
+def test_sound_is_sent_as_a_form() -> None:
+    """A model that hears has a line of its own, with a file in place of JSON."""
+    ears = CHAT.model_copy(update={"servedName": "ears", "task": Task.TRANSCRIBE})
+    (line,) = curl_lines("http://127.0.0.1:1", [ears, ears], Access(everybody=True))
+    assert shlex.split(line) == [
+        "curl", "http://127.0.0.1:1/v1/audio/transcriptions", "-F", "model=ears", "-F", "file=@speech.wav",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("access", "said", "header"),
     [

@@ -58,7 +58,7 @@ class World:
     async def count(self, text: str, *, tenant: str = "a") -> int | None:
         """Count a prompt that is open."""
         request = SimpleNamespace(
-            came=10, untranslatable=None, document={"messages": [{"role": "user", "content": text}]},
+            came=10, untranslatable=None, form=None, document={"messages": [{"role": "user", "content": text}]},
             route=SimpleNamespace(tasks=frozenset()),
         )  # fmt: skip
         ask: Any = SimpleNamespace(request=request, model=self.model, principal=Principal(tenant=tenant))

@@ -17,7 +17,8 @@ _VOCABULARY = (
     "tide turns moves lifts waits carries pulls keeps gives takes holds steady slow quick small large clear round even "
     "then and or so but with from over under into near"
 )
-_WORDS = tuple(" " + word for word in _VOCABULARY.split() if len(word) <= 6)
+VOCABULARY = tuple(_VOCABULARY.split())
+_WORDS = tuple(" " + word for word in VOCABULARY if len(word) <= 6)
 """One token each."""
 _SENTENCE = 12
 

@@ -17,6 +17,8 @@ from capstan_worker.simulator.errors import ApiError, ClientGone, FaultDone
 from capstan_worker.simulator.exchange import Exchange
 from capstan_worker.simulator.faults import Fault, FaultBook, parse_fault
 from capstan_worker.simulator.generate import Generator
+from capstan_worker.simulator.hearing import TASKS as HEARING
+from capstan_worker.simulator.hearing import hear, parse_form
 from capstan_worker.simulator.metrics import Metrics
 from capstan_worker.simulator.pooling import POOLING
 from capstan_worker.simulator.protocol import Body
@@ -90,7 +92,7 @@ class Simulator:
             handler = self._find(scope["method"], path)
             self.metrics.requests.labels(path=path).inc()
             exchange.fault = self._fault(scope)
-            body = await self._body(receive)
+            body = await self._body(scope, receive, path)
             await exchange.strike_before()
             await handler(exchange, body, f"{next(self._numbers):032x}")
         except ApiError as error:
@@ -104,13 +106,15 @@ class Simulator:
             self.metrics.finished["error"].inc()
 
     def _find(self, method: str, path: str) -> Handler:
-        if path in self._posts or path in POOLING:
+        if path in self._posts or path in POOLING or path in HEARING:
             if method != "POST":
                 raise ApiError(405, "Method Not Allowed", type="Method Not Allowed")
             if not self.loaded:
                 raise ApiError(503, "The model is still loading.", type="ServiceUnavailableError")
             if path in POOLING:
                 return self._pooling(path)
+            if path in HEARING:
+                return self._hearing(path)
             if path == "/tokenize" or self.settings.task in ("chat", "completion"):
                 return self._posts[path]
             name = "Chat Completions" if path.endswith("chat/completions") else "Completions"
@@ -130,13 +134,15 @@ class Simulator:
             self.metrics.faults.labels(fault=chosen.name).inc()
         return chosen
 
-    async def _body(self, receive: Receive) -> Body:
+    async def _body(self, scope: Scope, receive: Receive, path: str) -> Body:
         try:
             body = await read_body(receive, limit=_LARGEST_BODY)
         except ValueError as error:
             raise ApiError(413, str(error)) from error
         if body is None:
             raise ClientGone
+        if path in HEARING:
+            return parse_form(next((value for name, value in scope["headers"] if name == b"content-type"), b""), body)
         return parse_body(body)
 
     async def _chat(self, exchange: Exchange, body: Body, number: str) -> None:
@@ -169,6 +175,16 @@ class Simulator:
             self._strike_length(exchange.fault)
             pooled = make(body, check_model(body, self.settings), self.settings, number)
             await self._generator.run_pooling(exchange, pooled, self.dials)
+
+        return handle
+
+    def _hearing(self, path: str) -> Handler:
+        if self.settings.task != "transcribe":
+            raise ApiError(400, f"The model does not support {HEARING[path].title()}s API")
+
+        async def handle(exchange: Exchange, body: Body, number: str) -> None:
+            heard = hear(body, check_model(body, self.settings), number, path)
+            await self._generator.run_heard(exchange, heard, self.dials)
 
         return handle
 

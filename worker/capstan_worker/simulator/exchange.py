@@ -4,7 +4,7 @@ import math
 
 import orjson
 
-from capstan_worker.asgi import JSON, Send, reply
+from capstan_worker.asgi import JSON, TEXT, Send, reply
 from capstan_worker.simulator.breakable_connection import BreakableConnection
 from capstan_worker.simulator.errors import ApiError, ClientGone, FaultDone
 from capstan_worker.simulator.faults import STATUSES, Fault
@@ -49,7 +49,13 @@ class Exchange:
 
     async def whole(self, document: object) -> None:
         """Send a whole answer with status 200."""
-        body = orjson.dumps(document)
+        await self._whole(orjson.dumps(document), JSON)
+
+    async def text(self, text: str) -> None:
+        """Send a whole answer that is a text."""
+        await self._whole(text.encode(), TEXT)
+
+    async def _whole(self, body: bytes, content_type: bytes) -> None:
         name = self.fault.name if self.fault is not None else ""
         if name == "badjson":
             body = _BROKEN
@@ -61,7 +67,7 @@ class Exchange:
             await self._half(body, name)
         self.connection.check()
         self.started = True
-        await reply(self._send, 200, body)
+        await reply(self._send, 200, body, content_type=content_type)
 
     async def error(self, error: ApiError) -> None:
         """Send an error; in a stream that has begun, as an event and the end."""

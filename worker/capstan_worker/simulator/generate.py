@@ -11,6 +11,7 @@ from capstan_worker.simulator.breakable_connection import BreakableConnection
 from capstan_worker.simulator.errors import ApiError
 from capstan_worker.simulator.exchange import Exchange
 from capstan_worker.simulator.faults import Fault
+from capstan_worker.simulator.hearing import Heard
 from capstan_worker.simulator.metrics import Metrics
 from capstan_worker.simulator.pooling import Pooled
 from capstan_worker.simulator.requests import Generation
@@ -85,6 +86,50 @@ class Generator:
         self._metrics.prompt_tokens.inc(pooled.tokens)
         self._metrics.finished["stop"].inc()
         self._metrics.latency.observe(loop.time() - arrived)
+
+    async def run_heard(self, exchange: Exchange, heard: Heard, dials: Dials) -> None:
+        """Answer a request that has a file heard: it takes a place, the time of its prefill, and that of its words."""
+        loop = asyncio.get_running_loop()
+        arrived = loop.time()
+        ticket = Ticket((), heard.prompt_tokens, 0)
+        self._scheduler.enter(ticket)
+        try:
+            await self._turn(exchange.connection, ticket)
+            pace = self._pace_of(heard, dials, exchange.fault, loop.time())
+            if heard.stream:
+                await self._stream_heard(exchange, heard, pace)
+            else:
+                await exchange.connection.sleep_until(pace.at(len(heard.words) - 1))
+                said = heard.whole()
+                await (exchange.text(said) if isinstance(said, str) else exchange.whole(said))
+        finally:
+            self._scheduler.leave(ticket)
+        self._metrics.prompt_tokens.inc(heard.prompt_tokens)
+        self._metrics.generation_tokens.inc(len(heard.words))
+        self._metrics.finished["stop"].inc()
+        self._metrics.latency.observe(loop.time() - arrived)
+
+    async def _stream_heard(self, exchange: Exchange, heard: Heard, pace: Pace) -> None:
+        await exchange.connection.sleep_until(pace.first)
+        await exchange.begin_stream()
+        step = self._chunk_tokens
+        for start in range(0, len(heard.words), step):
+            if pace.step:
+                await exchange.connection.sleep_until(pace.at(start + step - 1))
+            await exchange.event(heard.chunk((" " if start else "") + " ".join(heard.words[start : start + step])))
+        await exchange.event(heard.chunk("", finish="stop"))
+        if heard.include_usage:
+            await exchange.event(heard.chunk(None, usage=heard.usage()))
+        await exchange.end_stream()
+
+    @staticmethod
+    def _pace_of(heard: Heard, dials: Dials, fault: Fault | None, now: float) -> Pace:
+        ttft, tpot = dials.ttft_ms * dials.latency_factor, dials.tpot_ms * dials.latency_factor
+        if fault is not None and fault.name == "slow":
+            ttft, tpot = fault.number("ttft-ms", _SLOW_TTFT_MS), fault.number("tpot-ms", tpot)
+        if dials.prefill_tokens_per_second:
+            ttft += 1000 * heard.prompt_tokens / dials.prefill_tokens_per_second * dials.latency_factor
+        return Pace(first=now + ttft / 1000, step=tpot / 1000)
 
     async def _turn(self, connection: BreakableConnection, ticket: Ticket) -> None:
         if ticket.turn is not None:

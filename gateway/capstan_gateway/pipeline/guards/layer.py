@@ -16,6 +16,7 @@ from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.guards.again import asks_again, formed
 from capstan_gateway.pipeline.guards.compiled import CompiledPolicy
 from capstan_gateway.pipeline.guards.counting import PolicyCounts
+from capstan_gateway.pipeline.guards.heard import check_form, let_out_heard, read_heard
 from capstan_gateway.pipeline.guards.needs import Judging, Shared
 from capstan_gateway.pipeline.guards.output import read_body
 from capstan_gateway.pipeline.guards.pieces import (
@@ -63,6 +64,8 @@ class GuardLayer:
         )  # fmt: skip
         if not self.policy.enforces:
             return await self._watched(judging, inner)
+        if ask.request.form is not None and self.policy.output:
+            check_form(ask.request)
         if self.policy.input:
             await self._let_in(judging)
         placeholders = judging.redactor.restorable()
@@ -70,6 +73,8 @@ class GuardLayer:
         if asks_again(self.policy, ask.request):
             return await formed(judging, asked, placeholders)
         reply = await asked(ask)
+        if ask.request.form is not None:
+            return await let_out_heard(judging, reply, placeholders)
         if isinstance(reply, StreamReply):
             if self.policy.output or placeholders:
                 return await guarded_stream(reply, judging, placeholders)
@@ -105,7 +110,7 @@ class GuardLayer:
         if IDS in pieces.unchecked:
             field = pieces.ids_at if pieces.ids_at in NAMES else None
             raise unreadable(f"token ids in `{field or 'a field of its own'}`, instead of texts,", field)
-        if OTHER_MEDIA in pieces.unchecked:
+        if OTHER_MEDIA in pieces.unchecked or ask.request.form is not None:
             if self.policy.body.unchecked is Unchecked.BLOCK:
                 raise unreadable("images, audio or files", None)
             ask.note_unchecked()
@@ -143,9 +148,13 @@ class GuardLayer:
         elif policy.input:
             judging.look(policy.input, lambda: (pieces_of(request.document).texts, None), size=request.came)
         reply = await inner(judging.ask)
-        if not policy.output or request.route.upstream_path not in ANSWERING:
+        if not policy.output or (request.route.upstream_path not in ANSWERING and request.form is None):
+            return reply
+        if request.form is not None and isinstance(reply, StreamReply):
+            judging.counts.dropped()
             return reply
         if isinstance(reply, StreamReply):
             return watched_stream(reply, judging)
-        judging.look(policy.output, partial(read_body, reply.body), size=len(reply.body))
+        read = read_body if request.form is None else read_heard
+        judging.look(policy.output, partial(read, reply.body), size=len(reply.body))
         return reply

@@ -1,0 +1,158 @@
+"""Forms with a file: what is read of them, what is refused by name, and what is sent in their place."""
+
+import pytest
+from python_multipart.multipart import parse_options_header
+
+from capstan_gateway.dialects.clients.forms import (
+    MOST_FIELD_BYTES,
+    MOST_PARTS,
+    Fields,
+    Form,
+    boundary_of,
+    read_flag,
+    read_form,
+    written,
+)
+from capstan_gateway.errors import InvalidRequest, NotJson
+
+FILE = b'Content-Disposition: form-data; name="file"; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\nRIFF'
+
+
+def field(name: str, value: str = "x", *more: str) -> bytes:
+    """Give a part with a text."""
+    return "\r\n".join((f'Content-Disposition: form-data; name="{name}"', *more, "", value)).encode()
+
+
+def body(*parts: bytes, boundary: bytes = b"b", end: bytes = b"--\r\n") -> bytes:
+    """Put parts together."""
+    return b"".join(b"--" + boundary + b"\r\n" + part + b"\r\n" for part in parts) + b"--" + boundary + end
+
+
+def read(*parts: bytes) -> tuple[Form, Fields]:
+    """Read a form of these parts."""
+    return read_form(b"b", body(*parts))
+
+
+@pytest.mark.parametrize(
+    ("said", "boundary"),
+    [
+        (b"multipart/form-data; boundary=abc", b"abc"),
+        (b'Multipart/Form-Data; charset=utf-8; boundary="a b:c"', b"a b:c"),
+        (b"multipart/form-data;boundary=a'()+_,-./:=?c", b"a'()+_,-./:=?c"),
+    ],
+)
+def test_a_boundary_is_read_as_it_may_be_written(said: bytes, boundary: bytes) -> None:
+    """As a word or in quotes, and what is said again of the form means the same."""
+    assert boundary_of(said) == boundary
+    form = Form(boundary, "a", b"audio/wav", memoryview(b"x"))
+    assert boundary_of(form.content_type) == boundary
+    assert parse_options_header(form.content_type)[1] == {b"boundary": boundary}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        None, b"", b"application/json", b"multipart/form-data", b"multipart/form-data; boundary=",
+        b"multipart/form-data; boundary=a; boundary=b", b"multipart/mixed; boundary=a",
+        b"multipart/form-data; boundary=" + b"a" * 71, b'multipart/form-data; boundary="a\r\nb"',
+        b'multipart/form-data; boundary="a', b'multipart/form-data; boundary="a "',
+    ],
+)  # fmt: skip
+def test_a_head_without_one_boundary_is_refused(said: bytes | None) -> None:
+    """With the status of a media type that is not taken."""
+    with pytest.raises(NotJson):
+        boundary_of(said)
+
+
+def test_fields_are_texts_and_the_file_is_not_copied() -> None:
+    """Names with brackets at their end may stand there several times."""
+    whole = body(field("model", "m"), field("t[]", "word"), FILE, field("t[]", "segment"), field("empty", ""))
+    form, fields = read_form(b"b", whole)
+    assert fields == {"model": "m", "t[]": ["word", "segment"], "empty": ""}
+    assert (bytes(form.file), form.filename, form.file_type) == (b"RIFF", "a.wav", b"audio/wav")
+    assert form.file.obj is whole
+
+
+def test_what_stands_around_the_parts_goes_nowhere() -> None:
+    """Nor do headers that nobody has read: what is sent says what was read, and nothing else."""
+    whole = body(field("model", "m", "X-Secret: 1"), FILE, end=b"--\r\nbehind the end")
+    form, fields = read_form(b"b", b"\r\n" + whole)
+    sent = written(form, {**fields, "model": "other", "stream": True, "gone": None})
+    assert b"behind" not in sent
+    assert b"Secret" not in sent
+    assert read_form(b"b", sent)[1] == {"model": "other", "stream": "true"}
+
+
+@pytest.mark.parametrize(
+    ("whole", "param"),
+    [
+        (b"", None),
+        (b"before" + body(FILE), None),
+        (b"--bx\r\n" + FILE + b"\r\n--b--", None),
+        (body(FILE, end=b""), None),
+        (body(FILE)[:-5], None),
+        (body(b"\r\nx", FILE), None),
+        (body(b"no header\r\n\r\nx", FILE), None),
+        (body(b"Content-Disposition: attachment; name=\"x\"\r\n\r\nx", FILE), None),
+        (body(b"Content-Disposition: form-data\r\n\r\nx", FILE), None),
+        (body(b"Content-Disposition: form-data; name=\"\"\r\n\r\nx", FILE), None),
+        (body(field("n" * 129), FILE), None),
+        (body(b"Content-Disposition: form-data; name=\"x\r\n\r\nx", FILE), None),
+        (body(field("x", "1", "Content-Disposition: form-data; name=y"), FILE), None),
+        (body(b"A: " + b"a" * 5000 + b"\r\n" + field("x"), FILE), None),
+        (body(*[field(f"f{n}") for n in range(MOST_PARTS)], FILE), None),
+        (body(b"Content-Disposition: form-data; name=\"x\"\r\n\r\n\xff", FILE), "x"),
+        (body(field("x", "1"), field("x", "2"), FILE), "x"),
+        (body(field("x", "1", "Content-Transfer-Encoding: base64"), FILE), "x"),
+        (body(field("x", "1" * (MOST_FIELD_BYTES + 1)), FILE), "x"),
+        (body(b'Content-Disposition: form-data; name="x"; filename="b"\r\n\r\nx', FILE), "x"),
+        (body(FILE, FILE), "file"),
+        (body(field("file"), field("model")), "file"),
+        (body(field("model")), "file"),
+        (body(FILE[:-4]), "file"),
+        (body(FILE.replace(b"RIFF", b"RIFF\r\n--bad")), None),
+    ],
+)  # fmt: skip
+def test_what_parsers_could_read_in_several_ways_is_refused(whole: bytes, param: str | None) -> None:
+    """Each is a 400 that says what is wrong, and in which field where that is known."""
+    with pytest.raises(InvalidRequest) as raised:
+        read_form(b"b", whole)
+    assert (raised.value.status, raised.value.param) == (400, param)
+
+
+def test_a_name_of_a_file_keeps_its_end_and_nothing_that_a_header_could_not_hold() -> None:
+    """The end says of which kind a file is; quotes and controls do not get into the head of the next form."""
+    name = "x" * 300 + '\\"\x07;.mp3'
+    form, _ = read(FILE.replace(b"a.wav", name.encode()))
+    assert form.filename.endswith('";.mp3')
+    assert len(form.filename) == 255
+    again, _ = read_form(b"b", written(form, {}))
+    assert again.filename.endswith("%22;.mp3")
+    assert again.file == form.file
+
+
+def test_a_type_that_is_none_is_said_to_be_bytes() -> None:
+    """No header of the next form is written by a client."""
+    form, _ = read(FILE.replace(b"audio/wav", b"audio / wav"))
+    assert form.file_type == b"application/octet-stream"
+
+
+@pytest.mark.parametrize("value", ["a\r\n--b", "--b", "--b--"])
+def test_a_field_that_holds_the_boundary_is_not_written(value: str) -> None:
+    """It could say what others are to read as parts."""
+    form, _ = read(FILE)
+    with pytest.raises(InvalidRequest):
+        written(form, {"prompt": value})
+
+
+@pytest.mark.parametrize(
+    ("said", "flag"),
+    [(None, False), ("", False), ("false", False), ("0", False), ("TRUE", True), (" true ", True), ("1", True)],
+)
+def test_flags_are_read_as_forms_say_them(said: str | None, flag: bool) -> None:
+    """Another word is refused by the name of its field."""
+    assert read_flag({} if said is None else {"stream": said}, "stream") is flag
+    with pytest.raises(InvalidRequest, match="`stream` must be true or false"):
+        read_flag({"stream": "yes"}, "stream")
+    with pytest.raises(InvalidRequest):
+        read_flag({"stream": ["true"]}, "stream")
