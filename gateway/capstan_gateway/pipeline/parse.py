@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from capstan_gateway.dialects.clients.forms import boundary_of, read_flag, read_form
+from capstan_gateway.dialects.clients.forms import boundary_of, read_flag, read_form, whole_numbers
 from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.dialects.clients.spoken import RESPONSES
 from capstan_gateway.documents import INLINE_BYTES, is_read_alike
@@ -21,6 +21,8 @@ from capstan_gateway.pipeline.request import USAGE_FLAG, NativeRequest, Request,
 from capstan_gateway.pipeline.trimming import trim_document
 
 MAX_MODEL_NAME: Final = 256
+_BOUNDS: Final = ("max_completion_tokens", "max_tokens", "n", "best_of")
+"""Fields of which limits are to know how much they allow."""
 _DEVELOPER: Final = "developer"
 _PROVIDERS_OWN: Final = frozenset((b"anthropic-version", b"anthropic-beta"))
 _MAX_HEADER_BYTES: Final = 1024
@@ -108,6 +110,7 @@ def parse_form(route: Route, boundary: bytes, body: bytes, model: str = "") -> R
     stream = read_flag(document, "stream")
     if "stream" in document:
         document["stream"] = stream
+    document |= whole_numbers(document, _BOUNDS)
     usage_asked = stream and read_flag(document, USAGE_FLAG)
     return Request(route, document, stream, usage_asked, None, len(body), form=form)
 

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from capstan_contract.caches import CacheBody, cache_entry
-from capstan_contract.config import Canary, Price, Provider, StaticBackend, Task
+from capstan_contract.config import Canary, Price, Provider, RouterBackend, RouterMember, StaticBackend, Task
 from capstan_contract.entries import PolicyEntry
 from capstan_contract.guards import (
     Action,
@@ -29,6 +29,7 @@ from capstan_contract.limits import LimitRule, Mode, Per, RateLimitBody, Unit, r
 from capstan_gateway.dialects.clients.forms import boundary_of, read_form
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, frame
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
+from support.keys import key_entry, key_text
 from support.wait import eventually
 
 SOUND = b"RIFF\x00\r\n--not-the-boundary\r\n\xff\xfe" + bytes(range(256)) * 8
@@ -89,9 +90,11 @@ async def hearing(
             yield upstream, gateway
 
 
-async def ask(gateway: RunningGateway, *, path: str = PATH, file: Any = FILE, **fields: Any) -> httpx2.Response:
+async def ask(
+    gateway: RunningGateway, *, path: str = PATH, file: Any = FILE, headers: dict[str, str] | None = None, **fields: Any
+) -> httpx2.Response:
     """Send a form."""
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60, headers=headers) as client:
         return await client.post(path, data={"model": "ears", **fields}, files={"file": file})
 
 
@@ -383,10 +386,13 @@ async def test_requests_and_tokens_of_sound_are_limited(tmp_path: Path) -> None:
     rule = LimitRule(name="tokens", per=Per.MODEL, unit=Unit.TOKENS, amount=100, windowMillis=3_600_000, burst=100)
     policy = rate_limit_entry("t", "p", RateLimitBody(limits=(rule,)))
     async with hearing(tmp_path, policies=(policy,), maxOutputTokens=5) as (upstream, gateway):
-        first = await ask(gateway)
+        first = await ask(gateway, max_completion_tokens="4")
         await gateway.settled()
         second = await ask(gateway, file=("long.wav", bytes(200_000)))
+        fault = await ask(gateway, max_completion_tokens="some")
     assert (first.status_code, second.status_code) == (200, 400)
+    assert (fault.status_code, fault.json()["error"]["param"]) == (400, "max_completion_tokens")
+    assert form_of(upstream.requests[0])[1]["max_completion_tokens"] == "4"
     assert second.json()["error"]["code"] == "request_exceeds_limit"
     assert first.headers["x-ratelimit-remaining-tokens"]
     assert len(upstream.requests) == 1
@@ -428,3 +434,33 @@ async def test_a_canary_hears_its_share(tmp_path: Path) -> None:
     assert reply.headers["x-capstan-track"] == "canary"
     assert stable.requests == []
     assert form_of(tried.requests[0])[1]["model"] == "engine-b"
+
+
+@pytest.mark.parametrize("name", ["either", "auto"])
+async def test_a_router_and_auto_find_who_hears(name: str, tmp_path: Path) -> None:
+    """Among models that chat, the one that hears; a member that is not there is passed over."""
+    members = (RouterMember(model="t/gone"), RouterMember(model="t/ears"))
+    async with FakeUpstream(hears) as upstream:
+        models = (
+            entry("ears", upstream.url, id="t/ears", task=Task.TRANSCRIBE, auto=True),
+            entry("gone", id="t/gone", task=Task.TRANSCRIBE, auto=False),
+            entry("chat", upstream.url),
+            entry("either", task=Task.TRANSCRIBE, backend=RouterBackend(members=members)),
+        )
+        async with running_gateway(tmp_path, *models) as gateway:
+            reply = await ask(gateway, model=name)
+    assert (reply.status_code, reply.headers["x-capstan-model"]) == (200, "ears")
+
+
+async def test_who_has_no_key_is_refused_before_the_file_is_read(tmp_path: Path) -> None:
+    """As on every route; a key for other models does not know that there is one that hears."""
+    async with FakeUpstream(hears) as upstream:
+        model = entry("ears", upstream.url, task=Task.TRANSCRIBE)
+        keys = [key_entry("ann", models=("ears",)), key_entry("bob", models=("chat",))]
+        async with running_gateway(tmp_path, model, keys=keys, insecure_no_auth=False) as gateway:
+            statuses = [
+                (await ask(gateway, headers=headers)).status_code
+                for headers in ({}, *({"authorization": f"Bearer {key_text(who)}"} for who in ("ann", "bob")))
+            ]
+    assert statuses == [401, 200, 404]
+    assert len(upstream.requests) == 1

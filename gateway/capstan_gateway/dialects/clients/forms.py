@@ -9,7 +9,7 @@ not copied. All of it is in memory, because it may have to be sent once more, el
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ _LIST: Final = "[]"
 _PARAMETER: Final = re.compile(rb';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*+"|[^;" \t]*)[ \t]*')
 _ESCAPED: Final = re.compile(rb'\\(["\\])')
 _BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]*[0-9A-Za-z'()+_,\-./:=?]")
+_WHOLE: Final = re.compile("-?[0-9]{1,15}")
 _TOKEN: Final = re.compile(rb"[0-9A-Za-z+_\-.]+")
 _LINE_END: Final = re.compile(rb"[ \t]*\r\n")
 _AS_BYTES: Final = frozenset((b"", b"7bit", b"8bit", b"binary"))
@@ -114,6 +115,12 @@ def read_flag(fields: Mapping[str, Any], name: str) -> bool:
     if word in ("true", "1"):
         return True
     raise wrong(name, "must be true or false")
+
+
+def whole_numbers(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, int]:
+    """Give those of these fields that are whole numbers, as they stand in JSON; others are whoever's to refuse."""
+    said = {name: fields[name] for name in names if isinstance(fields.get(name), str)}
+    return {name: int(value) for name, value in said.items() if _WHOLE.fullmatch(value)}
 
 
 def written(form: Form, fields: Mapping[str, Any]) -> bytes:
