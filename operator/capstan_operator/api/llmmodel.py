@@ -176,7 +176,7 @@ class Engine(Part):
     reasoningParser: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PARSER)] | None = None
     """How the model marks what it thinks, as the engine calls it: deepseek_r1, qwen3, ..."""
     speculative: SpeculativeSpec | None = None
-    """Speculative decoding: several tokens in one step of the model. vLLM from v0.8.0 on, SGLang and TGI."""
+    """Speculative decoding: several tokens in one step of the model. vLLM from v0.8.2 on, SGLang and TGI."""
     kvCache: KVCacheSpec | None = None
     """What the engine keeps of prompts that it has computed. The same in `args` wins. A change makes new pods."""
 

@@ -6,8 +6,9 @@ from typing import Any
 
 from capstan_contract.names import API_VERSION
 from capstan_operator.api.crd import root_schema
-from capstan_operator.api.kinds import Kind
+from capstan_operator.api.kinds import LLMMODEL, Kind
 from capstan_operator.api.patterns import HINTS
+from capstan_operator.api.vllm_arguments import MOST_USED
 
 Schema = dict[str, Any]
 
@@ -34,6 +35,7 @@ def build_reference(kind: Kind[Any]) -> str:
         "",
         *(f"- {line}" for line in dict.fromkeys(_rules(schema, ""))),
         "",
+        *(_vllm_arguments() if kind is LLMMODEL else ()),
         "## status",
         "",
         "Written by the operator.",
@@ -42,6 +44,20 @@ def build_reference(kind: Kind[Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _vllm_arguments() -> Iterator[str]:
+    yield "## Arguments of vLLM"
+    yield ""
+    yield "Where the twenty arguments that are used most are said. All others pass through `spec.engine.args` too, but"
+    yield "for [those that Capstan relies on](engines.md#arguments); what `args` say wins over the fields."
+    yield ""
+    yield "| argument of `vllm serve` | where | |"
+    yield "| --- | --- | --- |"
+    for one in MOST_USED:
+        where = f"field `{one.field}`" if one.field else "passes through `spec.engine.args`"
+        yield f"| `{one.option}` | {where} | {one.note} |"
+    yield ""
 
 
 def _table(schema: Schema, path: str) -> Iterator[str]:

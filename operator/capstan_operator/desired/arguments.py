@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 _OPTION: Final = re.compile(r"--?[A-Za-z][^\s=]*")
@@ -35,6 +35,8 @@ class GivenOption:
     values: tuple[str, ...]
     inline: bool = False
     """Whether the value is in the same word: `--x=y`."""
+    key: str = ""
+    """The part of a value in JSON that it says alone: `method` of `--speculative-config.method`."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ def is_given(flag: str, users: Sequence[str]) -> bool:
     return any(argument.startswith("-") and normalized(argument) == flag for argument in users)
 
 
+def gives(given: GivenOption, spellings: Sequence[str]) -> bool:
+    """Say whether the user gives one of these options, or its contrary."""
+    return normalized(given.flag) in map(normalized, spellings)
+
+
 def without_options(flags: Sequence[str], users: Sequence[str]) -> list[str]:
     """Give the user's arguments without some options and their values."""
     left_out: set[int] = set()
@@ -84,10 +91,11 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     for index, word in enumerate(words):
         if is_option(word):
             flag, equals, value = word.partition("=")
-            options.append(GivenOption(index, _dashed(flag), (value,) if equals else (), inline=bool(equals)))
+            name, _, key = flag.partition(".")
+            options.append(GivenOption(index, _dashed(name), (value,) if equals else (), bool(equals), key))
         elif options:
             last = options[-1]
-            options[-1] = GivenOption(last.index, last.flag, (*last.values, word), last.inline)
+            options[-1] = replace(last, values=(*last.values, word))
         else:
             leading.append(word)
     return CommandLine(tuple(options), tuple(leading))
@@ -130,5 +138,6 @@ def _dashed(flag: str) -> str:
 
 
 def normalized(argument: str) -> str:
-    """Give one spelling for all: `--max_model_len=5` and `--max-model-len` are one option, as are `--x`, `--no-x`."""
-    return [*spellings_of(_dashed(argument.partition("=")[0]))][-1]
+    """Give one spelling for all: `--max_model_len=5` and `--max-model-len` are one option, as are `--x`, `--no-x` and
+    `--x.key`."""
+    return [*spellings_of(_dashed(argument.partition("=")[0].partition(".")[0]))][-1]

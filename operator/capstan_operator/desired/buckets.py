@@ -8,15 +8,22 @@ part does so by itself, and botocore, with which it lists the files, only by a f
 annotation of the pod.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from capstan_contract.names import GROUP
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
 from capstan_operator.desired.arguments import Environment
+from capstan_operator.desired.releases import Release, is_before
 from capstan_operator.desired.volumes import BUCKETS, model_source, parse_source
 from capstan_operator.resources.resource import Fault
 
+FIRST_GOOGLE: Final[Mapping[EngineType, Release]] = MappingProxyType(
+    {EngineType.VLLM: (0, 11, 1), EngineType.SGLANG: (0, 5, 9)}
+)
+"""No release before these reads gs://: docs.cloud.google.com/kubernetes-engine (Run:ai Model Streamer) says it of vLLM,
+and of SGLang it follows from when sgl-project/sglang#17948 was written."""
 ENDPOINT: Final = "AWS_ENDPOINT_URL"
 SETTINGS_ANNOTATION: Final = f"{GROUP}/aws-config"
 _SETTINGS: Final = "[default]\ns3 =\n  addressing_style = virtual\n"
@@ -57,12 +64,16 @@ def find_bucket_faults(spec: LLMModelSpec, environment: Environment, *, unnamed:
     engine = spec.engine.type
     if _is_bucket(spec.model.source) and engine not in _ENGINES:
         yield Fault("spec.model.source", f"must be hf://, pvc:// or oci:// with engine {engine}")
+    first = FIRST_GOOGLE.get(engine)
+    if spec.model.source and parse_source(spec.model.source).scheme == "gs" and first and is_before(spec.engine, first):
+        named = ".".join(map(str, first))
+        yield Fault("spec.model.source", f"must not be gs:// before v{named} of {engine}, which cannot read it")
     for index, adapter in enumerate(spec.adapters):
         if _is_bucket(adapter.source) and engine is not EngineType.SIMULATOR:
             yield Fault(f"spec.adapters[{index}].source", f"must be hf:// or pvc:// with engine {engine}")
     if _is_oss(spec) and not unnamed and not any(name == ENDPOINT for name, _ in environment):
-        message = f"must have {ENDPOINT} when `spec.model.source` begins with oss://, such as the one of the region"
-        yield Fault("spec.engine.env", f"{message}: https://oss-cn-hangzhou.aliyuncs.com")
+        message = f"must have {ENDPOINT} when `spec.model.source` begins with oss://: that of the region"
+        yield Fault("spec.engine.env", f"{message}, such as https://s3.oss-cn-hangzhou.aliyuncs.com")
 
 
 def _is_bucket(source: str | None) -> bool:

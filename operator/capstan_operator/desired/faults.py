@@ -16,6 +16,7 @@ from capstan_operator.desired.profiled import ProfiledSpec, fault_of, own_spec
 from capstan_operator.desired.replicas import find_replicas_doubts
 from capstan_operator.desired.reserved import Facts
 from capstan_operator.desired.template_wiring import engine_of, environment_of, find_template_faults
+from capstan_operator.desired.tuning import find_tuning_doubts, find_tuning_faults
 from capstan_operator.desired.volumes import exclusive_claim
 from capstan_operator.desired.wiring import find_wiring_doubts, find_wiring_faults
 from capstan_operator.resources.resource import Fault, Manifest
@@ -53,6 +54,7 @@ def _judge(model: Model) -> tuple[Fault, ...]:
         *_name_faults(model),
         *(find_schedule_faults(spec.scaling) if spec.scaling else ()),
         *find_kv_faults(spec),
+        *find_tuning_faults(spec.engine),
         *find_wiring_faults(model, spec, environment=environment_of(engine_of(patched[1])) if patched else None),
     )
 
@@ -62,7 +64,8 @@ def find_doubts(model: Model) -> tuple[Fault, ...]:
     if model.spec is None:
         return ()
     spec = own_spec(model.spec)
-    return (*find_wiring_doubts(model, spec), *find_prefix_doubts(spec), *find_replicas_doubts(spec))
+    doubts = (*find_wiring_doubts(model, spec), *find_tuning_doubts(spec.engine))
+    return (*doubts, *find_prefix_doubts(spec), *find_replicas_doubts(spec))
 
 
 def find_hindrances(model: Model) -> tuple[Fault, ...]:

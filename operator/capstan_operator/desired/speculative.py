@@ -4,13 +4,29 @@ vLLM 0.32 (`vllm.config.SpeculativeConfig`), SGLang (docs.sglang.io, speculative
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from capstan_operator.api.llmmodel import Engine, EngineType
 from capstan_operator.api.speculative import SpeculativeMethod, SpeculativeSpec
 from capstan_operator.desired.arguments import Option, option
+from capstan_operator.desired.releases import Release, is_before
 from capstan_operator.desired.volumes import parse_source
+from capstan_operator.resources.resource import Fault
+
+FIRST_CONFIG: Final = (0, 8, 2)
+"""The first release of vLLM that knows --speculative-config (vllm-project/vllm#14434)."""
+FIRST_METHODS: Final[Mapping[SpeculativeMethod, Release]] = MappingProxyType(
+    {
+        SpeculativeMethod.EAGLE3: (0, 8, 5),
+        SpeculativeMethod.MTP: (0, 11),
+    }
+)
+"""The first release of vLLM that knows a method by this name (vllm-project/vllm#16937, #25232)."""
+WITHOUT_DRAFT_MODELS: Final = ((0, 10), (0, 14))
+"""Releases of vLLM from the first of the two on, and before the second one, end at their start when they are told to
+guess with a draft model (vllm-project/vllm#21797, #31883)."""
 
 _VLLM_METHODS: Final[Mapping[SpeculativeMethod, str]] = MappingProxyType(
     {
@@ -73,3 +89,21 @@ def sglang_speculation(said: SpeculativeSpec | None) -> list[Option]:
 def tgi_speculation(said: SpeculativeSpec | None) -> list[Option]:
     """Give TGI's option. Which method it is follows from the weights: Medusa's heads, or none."""
     return [] if said is None else [option("--speculate", str(said.tokens))]
+
+
+def find_speculation_faults(engine: Engine) -> Iterator[Fault]:
+    """Give what the release of vLLM, where the manifest says one, is known not to know."""
+    said = engine.speculative
+    if said is None or engine.type is not EngineType.VLLM:
+        return
+    first = FIRST_METHODS.get(said.method)
+    since, until = WITHOUT_DRAFT_MODELS
+    if is_before(engine, FIRST_CONFIG):
+        message = "must not be set before v0.8.2 of vLLM, which does not know --speculative-config"
+        yield Fault("spec.engine.speculative", f"{message}: give --speculative-model and what goes with it in `args`")
+    elif first is not None and is_before(engine, first):
+        named = ".".join(map(str, (*first, 0)[:3]))
+        yield Fault("spec.engine.speculative.method", f"must not be {said.method} before v{named} of vLLM")
+    elif said.method is SpeculativeMethod.DRAFT_MODEL and not is_before(engine, since) and is_before(engine, until):
+        message = "must not be DraftModel from v0.10.0 of vLLM on and before v0.14.0, which cannot do it"
+        yield Fault("spec.engine.speculative.method", message)

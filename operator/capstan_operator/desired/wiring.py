@@ -83,7 +83,7 @@ def find_wiring_doubts(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
     if not spec.has_engine:
         return
     facts, table = Facts(model.key.name, spec), TABLES[spec.engine.type]
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for given in read_command_line(spec.engine.args).options:
         path = f"{ARGS}[{given.index}]"
         entry = _reserved_by(given, table, facts)
@@ -91,9 +91,9 @@ def find_wiring_doubts(model: Model, spec: LLMModelSpec) -> Iterator[Fault]:
             yield Fault(path, f"says what Capstan says anyway ({entry.flags[0]}): it can be left out")
         elif given.flag in _ADAPTERS:
             yield Fault(path, "names adapters that the gateway does not offer: use `spec.adapters`")
-        elif table.is_parsed and given.flag in seen and given.flag not in _REPEATABLE:
+        elif table.is_parsed and (given.flag, given.key) in seen and given.flag not in _REPEATABLE:
             yield Fault(path, "repeats an earlier option: the last one counts")
-        seen.add(given.flag)
+        seen.add((given.flag, given.key))
     yield from find_unread_files(spec)
     yield from _window_doubts(spec)
 

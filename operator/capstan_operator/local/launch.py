@@ -111,6 +111,9 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
             weights = _weights(model.key.name, spec, choices)
             if isinstance(weights, NotHere):
                 return weights
+            draft = spec.engine.speculative.model if spec.engine.speculative else None
+            if draft and not draft.startswith("hf://"):
+                return NotHere("weights of `spec.engine.speculative.model` are fetched from hf:// alone in local mode")
             if choices.vllm_python is None:
                 return NotHere(f"vLLM is not installed here: {HINT_VLLM}")
             arguments = tuple(vllm_arguments(spec, name=model.key.name, path=weights))

@@ -79,6 +79,24 @@ ARGUMENTS: dict[str, Scene] = {
     "a window that is too small": lambda: told("--seed", "1", "--max-model-len", "10", serving={"contextWindow": 100}),
     "a window of nothing": lambda: told("--max-model-len", "0"),
     "one that begins like a family": lambda: told("--sslfoo", "x"),
+    "a bucket of Google for a release that reads none": lambda: told(
+        model={"source": "gs://bucket/x"}, engine={"version": "v0.11.0"}
+    ),
+    "a bucket of Alibaba without an endpoint": lambda: told(model={"source": "oss://bucket/x"}),
+    "a method that no engine has": lambda: told(engine={"quantization": "fp9"}),
+    "a field that an option takes the place of": lambda: told("--dtype", "half", engine={"dtype": "bfloat16"}),
+    "guesses for a release that makes none": lambda: told(
+        engine={"version": "v0.7.3", "speculative": {"method": "NGram", "tokens": 3}}
+    ),
+    "guesses in a way that a release does not know": lambda: told(
+        engine={"version": "v0.10.2", "speculative": {"method": "MTP", "tokens": 1}}
+    ),
+    "guesses by a draft model in between": lambda: told(
+        engine={"version": "v0.12.0", "speculative": {"method": "DraftModel", "model": "hf://a/b", "tokens": 3}}
+    ),
+    "a parser of thoughts for a release that wants two options": lambda: told(
+        engine={"version": "v0.8.5", "reasoningParser": "qwen3"}
+    ),
     "a bucket for an engine that reads none": lambda: told(type_="TGI", model={"source": "s3://bucket/x"}),
     "an adapter in a bucket": lambda: told(adapters=[{"name": "x", "source": "s3://bucket/x"}]),
     "adapters for a server of the user": lambda: told(

@@ -126,6 +126,16 @@ def test_words_before_the_first_option_are_told_apart() -> None:
     assert read_command_line(["a", "--b_c=d", "e", "-f"]) == line
 
 
+def test_a_part_of_a_value_is_said_of_its_option() -> None:
+    """vLLM takes the keys of a value in JSON one by one, and then they are all that it gets of it."""
+    words = ["--speculative-config.method", "mtp", "--speculative_config.num_speculative_tokens=3"]
+    (first, second) = read_command_line(words).options
+    assert (first.flag, first.key, first.values) == ("--speculative-config", "method", ("mtp",))
+    assert (second.flag, second.key, second.values) == ("--speculative-config", "num_speculative_tokens", ("3",))
+    assert is_given("--speculative-config", words)
+    assert merge_arguments([option("--speculative-config", "{}")], words) == words
+
+
 def test_variables_are_expanded_as_the_kubelet_does() -> None:
     """Two dollars are one, and keep what follows from being a variable; what is not known leaves a hole."""
     assert expand_variables(["$$(A) $(A)$(B)", "$$", "$A"], {"A": "x"}) == [f"$(A) x{HOLE}", "$", "$A"]

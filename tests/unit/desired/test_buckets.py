@@ -11,7 +11,7 @@ from capstan_operator.settings import BuildSettings
 from support.plainmodels import make_model
 
 OSS = {"source": "oss://models/llama"}
-ENDPOINT = {"name": "AWS_ENDPOINT_URL", "value": "https://oss-cn-hangzhou.aliyuncs.com"}
+ENDPOINT = {"name": "AWS_ENDPOINT_URL", "value": "https://s3.oss-cn-hangzhou.aliyuncs.com"}
 SECRET = {"name": "AWS_ENDPOINT_URL", "valueFrom": {"secretKeyRef": {"name": "oss", "key": "endpoint"}}}
 
 
@@ -119,3 +119,21 @@ def test_who_reads_no_buckets_is_refused(scheme: str) -> None:
         faults = find_faults(make_model(engine={"type": type_}, adapters=adapters))
         assert [fault.field for fault in faults] == ["spec.adapters[0].source"]
     assert find_faults(make_model(engine={"type": "Simulator"}, adapters=adapters)) == ()
+
+
+@pytest.mark.parametrize(
+    ("engine", "faulty"),
+    [
+        ({}, False),
+        ({"version": "v0.11.1"}, False),
+        ({"version": "v0.11.0"}, True),
+        ({"image": "vllm/vllm-openai:v0.10.2"}, True),
+        ({"image": "own:v0.10.2"}, False),
+        ({"type": "SGLang", "version": "v0.5.8"}, True),
+        ({"type": "SGLang", "version": "v0.5.9"}, False),
+    ],
+)
+def test_a_release_that_cannot_read_google_is_refused(engine: dict[str, Any], *, faulty: bool) -> None:
+    """It would take the address for the name of a model."""
+    faults = find_faults(make_model(model={"source": "gs://models/llama"}, engine=engine))
+    assert [fault.field for fault in faults] == ["spec.model.source"] * faulty

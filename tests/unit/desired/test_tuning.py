@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from capstan_operator.desired.engine import build_engine, simulator_arguments
+from capstan_operator.desired.faults import find_doubts, find_faults
 from capstan_operator.settings import BuildSettings
 from support.plainmodels import make_model
 
@@ -162,3 +163,64 @@ def test_a_parser_of_the_user_is_switched_on_once() -> None:
     """Beside the field of the same name too."""
     arguments = words("vLLM", "--tool-call-parser", "mistral", toolCallParser="hermes")
     assert arguments.count("--enable-auto-tool-choice") == 1
+
+
+DRAFT = {"method": "DraftModel", "model": "hf://a/s", "tokens": 3}
+NGRAM = {"method": "NGram", "tokens": 3}
+MTP = {"method": "MTP", "tokens": 1}
+OWN = "vllm/vllm-openai"
+
+
+@pytest.mark.parametrize(
+    ("engine", "faulty"),
+    [
+        ({"speculative": NGRAM}, None),
+        ({"speculative": NGRAM, "version": "v0.8.2"}, None),
+        ({"speculative": NGRAM, "version": "latest"}, None),
+        ({"speculative": NGRAM, "version": "v0.8.1"}, "speculative"),
+        ({"speculative": NGRAM, "image": f"mirror.example.com/{OWN}:v0.7.3"}, "speculative"),
+        ({"speculative": NGRAM, "image": "lmcache/vllm-openai:v0.3.5"}, None),
+        ({"speculative": HEADS, "version": "v0.8.5"}, None),
+        ({"speculative": HEADS, "version": "v0.8.4"}, "speculative.method"),
+        ({"speculative": HEADS, "version": "v0.8.1"}, "speculative"),
+        ({"speculative": HEADS, "type": "SGLang", "version": "v0.4.6"}, None),
+        ({"speculative": MTP, "version": "v0.11.0"}, None),
+        ({"speculative": MTP, "version": "v0.10.2"}, "speculative.method"),
+        ({"speculative": DRAFT, "version": "v0.9.2"}, None),
+        ({"speculative": DRAFT, "version": "v0.10.0"}, "speculative.method"),
+        ({"speculative": DRAFT, "version": "v0.13.0"}, "speculative.method"),
+        ({"speculative": DRAFT, "version": "v0.14.0"}, None),
+        ({"speculative": DRAFT}, None),
+        ({"reasoningParser": "qwen3", "version": "v0.8.5"}, "reasoningParser"),
+        ({"reasoningParser": "qwen3", "version": "v0.9.0"}, None),
+        ({"reasoningParser": "qwen3", "type": "SGLang", "version": "v0.4.6"}, None),
+    ],
+)
+def test_a_release_that_is_known_not_to_know_it_is_refused(engine: dict[str, Any], faulty: str | None) -> None:
+    """Where the manifest says one; it would end at its start. What nobody knows passes."""
+    faults = find_faults(make_model(engine=engine))
+    assert [fault.field for fault in faults] == ([f"spec.engine.{faulty}"] if faulty else [])
+
+
+@pytest.mark.parametrize(
+    ("engine", "doubtful"),
+    [
+        ({"quantization": "fp8"}, None),
+        ({"quantization": "fp9"}, "quantization"),
+        ({"quantization": "gguf"}, None),
+        ({"type": "SGLang", "quantization": "w8a8_int8"}, None),
+        ({"type": "SGLang", "quantization": "torchao"}, "quantization"),
+        ({"type": "TGI", "quantization": "eetq"}, None),
+        ({"quantization": "fp8", "args": ["--seed", "1", "-q", "awq"]}, "args[2]"),
+        ({"quantization": "fp8", "args": ["--quantization-config", "{}"]}, None),
+        ({"trustRemoteCode": True, "args": ["--no-trust-remote-code"]}, "args[0]"),
+        ({"speculative": NGRAM, "args": ["--speculative-config.method", "ngram"]}, "args[0]"),
+        ({"type": "TGI", "quantization": "fp8", "args": ["--quantize", "eetq"]}, "args[0]"),
+        ({"type": "Simulator", "maxNumSeqs": 4, "args": ["--concurrency=2"]}, "args[0]"),
+    ],
+)
+def test_what_is_hardly_meant_is_told(engine: dict[str, Any], doubtful: str | None) -> None:
+    """A method that no engine is known to have, and a field that an argument takes the place of; both are built."""
+    model = make_model(engine=engine)
+    assert find_faults(model) == ()
+    assert [one.field for one in find_doubts(model)] == ([f"spec.engine.{doubtful}"] if doubtful else [])

@@ -108,6 +108,14 @@ def test_without_vllm_the_reason_says_what_to_do() -> None:
     assert "make vllm-venv" in reason.reason
 
 
+def test_weights_that_guess_come_from_hugging_face_here() -> None:
+    """No folder is named for them, so a claim of the cluster is told, and the model is not started."""
+    for source, started in (("hf://a/heads", True), ("pvc://drafts/heads", False)):
+        guessing = _model(engine={"type": "vLLM", "speculative": {"method": "EAGLE", "model": source, "tokens": 3}})
+        planned = plan_launch(guessing, VLLM)
+        assert isinstance(planned, NotHere) != started
+
+
 def test_weights_of_a_cluster_need_a_folder_here() -> None:
     """pvc:// and the like are served from the folder that --weights names, and not without it."""
     there = _model(model={"source": "pvc://claim/path"})
