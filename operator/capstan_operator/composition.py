@@ -19,6 +19,7 @@ from capstan_operator.autoscaling.demand import DemandWatch
 from capstan_operator.autoscaling.hpas import HpaWatch
 from capstan_operator.backoff import Backoff
 from capstan_operator.desired.api_keys import Complaint, KeySecret
+from capstan_operator.desired.profiles import PROFILES_SELECTOR
 from capstan_operator.failures import report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.api_keys import GatewayKeys
@@ -37,6 +38,7 @@ from capstan_operator.loaders.model_list import ModelList
 from capstan_operator.loaders.namespaces import NamespaceWatch, Standing, describe_standing
 from capstan_operator.loaders.parser import ModelParser
 from capstan_operator.loaders.policy_list import PolicyList
+from capstan_operator.loaders.profiles import Profiles
 from capstan_operator.loaders.snapshot import SnapshotLoader
 from capstan_operator.loaders.stable_specs import StableSpecs
 from capstan_operator.loop.heartbeat import Heartbeat
@@ -62,7 +64,12 @@ from capstan_operator.resources.resource import ObjectKey, PolicyKey
 from capstan_operator.settings import Settings
 from capstan_operator.upkeep import Upkeep
 from capstan_operator.watch.kopf_thread import run_kopf
-from capstan_operator.watch.kopf_wiring import build_key_registry, policy_registry, watched_namespaces
+from capstan_operator.watch.kopf_wiring import (
+    build_key_registry,
+    build_profile_registry,
+    policy_registry,
+    watched_namespaces,
+)
 from capstan_operator.watch.supervisor import WatchSupervisor
 from capstan_operator.watch.watches import GATEWAY_CONFIG, Echoes, Watches
 
@@ -101,12 +108,17 @@ class Runtime:
             kube, grace=settings.namespace_grace_seconds, on_change=self._namespace_changed
         )
         watched = watched_namespaces(settings)
-        model_list = ModelList(
+        home = settings.build.install_namespace
+        self.profiles = Profiles(
+            kube, namespace=home, tell=self.tell, on_change=self._profiles_changed, metrics=metrics
+        )
+        self._model_list = model_list = ModelList(
             kube,
             ModelParser(history=lambda: kube.versions.histories),
             namespaces=watched,
             class_name=settings.class_name,
             watch=self.namespaces,
+            profiles=self.profiles,
         )
         policy_list = PolicyList(
             kube,
@@ -120,7 +132,6 @@ class Runtime:
         )
         self._loader = loader
         self._settings = settings
-        home = settings.build.install_namespace
         self.privacy_key = MadeSecret(kube, PRIVACY, name=settings.gateway_privacy_name, namespace=home, tell=self.tell)
         self.admin_key = MadeSecret(kube, ADMIN, name=settings.gateway_admin_name, namespace=home, tell=self.tell)
         self.acknowledger = Acknowledger(
@@ -262,6 +273,7 @@ class Runtime:
             wake_keys=self.wake_keys,
             is_policy_compiled=self.gateway.state.is_policy_compiled,
             wake_policy=self.policies.wake,
+            saw_profiles=self._saw_profiles,
         )
         self.policy_supervisors = {
             kind.name: self._watch_of_policies(kube, kind.api_resource, kind.name) for kind in POLICY_KINDS
@@ -274,6 +286,15 @@ class Runtime:
             metrics=metrics,
             probe=SECRETS,
             what=" for API keys",
+        )
+        self.profile_supervisor = WatchSupervisor(
+            kube,
+            namespaces=(home,),
+            watch=self._watch_profiles,
+            tell=self.tell,
+            metrics=metrics,
+            probe=CONFIG_MAPS,
+            what=" for profiles",
         )
         self.supervisor = WatchSupervisor(
             kube,
@@ -290,6 +311,16 @@ class Runtime:
         self.wake_config()
         for key in sorted(models):
             self.models.wake(key)
+
+    def _profiles_changed(self, names: frozenset[str]) -> None:
+        self.wake_config()
+        for key in self._model_list.naming(names):
+            self.models.wake(key)
+
+    def _saw_profiles(self) -> None:
+        """Look at the profiles again: whoever lists models next does so, and tells what has changed."""
+        self.profiles.suspect()
+        self.wake_config()
 
     def wake_config(self) -> None:
         """Ask for a run of the config lane."""
@@ -313,6 +344,16 @@ class Runtime:
         self.api_keys.suspect_all()  # what went while nobody watched is in no event
         self.wake_keys()
         await run_kopf(self._settings, self.watches, namespace, build=build_key_registry)
+
+    async def _watch_profiles(self, namespace: str | None) -> None:
+        self._saw_profiles()  # what went while nobody watched is in no event
+        await run_kopf(
+            self._settings,
+            self.watches,
+            namespace,
+            build=build_profile_registry,
+            selectors={CONFIG_MAPS: PROFILES_SELECTOR},
+        )
 
     def _watch_of_policies(self, kube: KubePort, kind: ApiResource, name: str) -> WatchSupervisor:
         return WatchSupervisor(
@@ -348,6 +389,7 @@ class Runtime:
             **{f"counts of {name}": one.run() for name, one in self.counts.items()},
             "API keys": self.keys.run(self._prepare_keys, batches=2, batch_size=1, deadline=CONFIG_SECONDS),
             "watch of API keys": self.key_supervisor.run(),
+            "watch of profiles": self.profile_supervisor.run(),
             "credentials": self.credentials.run(),
             "counts of tracks": self.tracks.run(),
             "prompts": self.prompts.run(),
@@ -372,6 +414,7 @@ class Runtime:
             f"last complete resync: {self.resync.age:.0f} s ago",
             *self.supervisor.notes(),
             *self.key_supervisor.notes(),
+            *self.profile_supervisor.notes(),
             *(note for one in self.policy_supervisors.values() for note in one.notes()),
         ]
 
@@ -488,7 +531,7 @@ class Runtime:
         )
 
     def _unwatched(self) -> int:
-        supervisors = (self.supervisor, self.key_supervisor, *self.policy_supervisors.values())
+        supervisors = (self.supervisor, self.key_supervisor, self.profile_supervisor, *self.policy_supervisors.values())
         return len({name for supervisor in supervisors for name in supervisor.unwatched})
 
     def _bind_metrics(self) -> None:

@@ -152,7 +152,14 @@ class Metrics:
         self.leader = Gauge("capstan_operator_leader", "1 while this process holds the lease.", registry=self.registry)
         self.adoptions = Gauge(
             "capstan_operator_adoptions",
-            "LLMModels whose pods are to follow other settings or shared prompts, by state (waiting, rolling, stuck).",
+            "LLMModels whose pods are to follow other settings, profiles or shared prompts, by state (waiting, rolling,"
+            " stuck).",
+            ("state",),
+            registry=self.registry,
+        )
+        self.profiles = Gauge(
+            "capstan_operator_profiles",
+            "Profiles that `spec.profile` may name, by state (usable, faulty).",
             ("state",),
             registry=self.registry,
         )

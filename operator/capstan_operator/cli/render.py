@@ -10,15 +10,18 @@ import yaml
 
 from capstan_contract.config import ConfigError
 from capstan_contract.sharding import split_config
+from capstan_operator.api.kinds import Model
 from capstan_operator.api.parse import DEFAULT_NAMESPACE
 from capstan_operator.cli.validate import check_together, line_of
 from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.config_maps import build_config_maps
 from capstan_operator.desired.model import build_model
 from capstan_operator.desired.name_rules import NameRules
+from capstan_operator.desired.profiled import ProfiledSpec, gifts_of
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.manifests.collect import Manifests, load_manifests
 from capstan_operator.manifests.documents import Severity
+from capstan_operator.manifests.profiles import with_profiles
 from capstan_operator.manifests.prompts import with_prompts
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import Settings, load_settings
@@ -40,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the objects, and warnings beside them; print only what is wrong, and give 1, when something is."""
-    manifests = with_prompts(load_manifests(arguments.paths, namespace=arguments.namespace))
+    loaded = load_manifests(arguments.paths, namespace=arguments.namespace)
+    manifests = with_prompts(with_profiles(loaded, missing=Severity.ERROR))
     try:
         settings = load_settings()
     except SettingsError as error:
@@ -61,21 +65,34 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def render(manifests: Manifests, settings: Settings) -> str:
-    """Give the objects as YAML: those of each model in the order of the models, then the gateway's config.
+    """Give the objects as YAML: those of each model in the order of the models, then the gateway's config. In front of
+    the first object of a model with a profile a comment says what that gives.
 
     Raises ConfigError when the gateway config does not fit into its ConfigMaps.
     """
-    documents = (f"---\n{_yaml(manifest)}" for manifest in _objects(manifests, settings))
-    return HEADER + "".join(documents)
+    return HEADER + "".join(_documents(manifests, settings))
 
 
-def _objects(manifests: Manifests, settings: Settings) -> Iterator[Manifest]:
+def _documents(manifests: Manifests, settings: Settings) -> Iterator[str]:
     models = [manifests.models[key] for key in sorted(manifests.models)]
     snapshot = Snapshot(models=manifests.models)
     for model in models:
-        yield from build_model(model, snapshot, settings.build).objects
+        comment = _comment(model)
+        for manifest in build_model(model, snapshot, settings.build).objects:
+            yield f"{comment}---\n{_yaml(manifest)}"
+            comment = ""
     compiled = compile_gateway(models, policies=manifests.policies.values(), rules=NameRules.from_settings(settings))
-    yield from build_config_maps(split_config(compiled.config), settings)
+    for manifest in build_config_maps(split_config(compiled.config), settings):
+        yield f"---\n{_yaml(manifest)}"
+
+
+def _comment(model: Model) -> str:
+    """Say which profile gives what."""
+    if not isinstance(model.spec, ProfiledSpec):
+        return ""
+    known, gifts = model.spec.known, gifts_of(model.spec)
+    said = ", ".join(one.field if one.whole else f"{one.field} (in part)" for one in gifts) or "nothing"
+    return f"# {model.key}: the profile '{known.name}' of the ConfigMap '{known.config_map}' gives {said}\n"
 
 
 def _yaml(manifest: Manifest) -> str:

@@ -24,6 +24,7 @@ from capstan_operator.desired.types import LeftOut, LostFallback, PolicyVerdict
 from capstan_operator.manifests.collect import Address, Manifests, load_manifests
 from capstan_operator.manifests.documents import Diagnostic, Document, Severity, about
 from capstan_operator.manifests.judge import judge_resources
+from capstan_operator.manifests.profiles import with_profiles
 from capstan_operator.manifests.prompts import with_prompts
 from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import load_settings
@@ -44,7 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print every diagnostic and a summary; 1 when one of them is an error."""
-    manifests = with_suites(with_prompts(load_manifests(arguments.paths, namespace=arguments.namespace)))
+    loaded = load_manifests(arguments.paths, namespace=arguments.namespace)
+    manifests = with_suites(with_prompts(with_profiles(loaded)))
     try:
         rules = NameRules.from_settings(load_settings())
     except SettingsError as error:

@@ -50,12 +50,26 @@ class KnownProfile:
 
 
 @dataclass(frozen=True)
+class ProfileFault:
+    """What is wrong with one profile of a ConfigMap."""
+
+    config_map: str
+    name: str
+    message: str
+    is_shadowed: bool = False
+    """Whether it is only without effect, because another one has its name."""
+
+    def __str__(self) -> str:
+        return f"the profile '{self.name}' of the ConfigMap '{self.config_map}': {self.message}"
+
+
+@dataclass(frozen=True)
 class ProfileBook:
     """Every profile that is known."""
 
     profiles: Mapping[str, KnownProfile] = field(default_factory=dict)
-    faults: tuple[str, ...] = ()
-    """Sentences about ConfigMaps and profiles that are not as they should be."""
+    faults: tuple[ProfileFault, ...] = ()
+    """Of those that are not as they should be."""
 
 
 NO_PROFILES: Final = ProfileBook()
@@ -78,20 +92,18 @@ def is_of_profiles(manifest: Manifest) -> bool:
 def read_profiles(manifests: Iterable[Manifest]) -> ProfileBook:
     """Read ConfigMaps with profiles. Never raises for what is in them."""
     found: dict[str, KnownProfile] = {}
-    faults: list[str] = []
+    faults: list[ProfileFault] = []
     for manifest in sorted(manifests, key=_age):
         name, data = _name_of(manifest), manifest.get("data") or {}
         for key in sorted(map(str, data)) if isinstance(data, dict) else ():
             if (known := found.get(key)) is not None:
-                faults.append(
-                    f"the profile '{key}' of the ConfigMap '{name}' has no effect: the older ConfigMap"
-                    f" '{known.config_map}' has one of this name"
-                )
+                message = f"has no effect: the older ConfigMap '{known.config_map}' has one of this name"
+                faults.append(ProfileFault(name, key, message, is_shadowed=True))
             elif len(found) >= MOST_PROFILES:
-                faults.append(f"the profile '{key}' of the ConfigMap '{name}' is one more than {MOST_PROFILES}")
+                faults.append(ProfileFault(name, key, f"is one more than {MOST_PROFILES}, and has no effect"))
             else:
                 found[key] = one = read_profile(key, data[key], config_map=name)
-                faults += (f"the profile '{key}' of the ConfigMap '{name}': {fault}" for fault in one.faults)
+                faults += (ProfileFault(name, key, fault) for fault in one.faults)
     return ProfileBook(found, tuple(faults))
 
 

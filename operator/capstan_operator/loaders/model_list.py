@@ -3,6 +3,9 @@
 Each namespace that the operator works in has an outcome of its own. When one cannot be read, because it is gone, its
 Role is, or it times out, what was last known of it stays, and the others are up to date.
 
+Specs come with the profiles that they name merged under them (`loaders/profiles.py`): whoever reads a model's spec
+reads what is to be, and not only what its manifest says.
+
 An install works on LLMModels of its class alone. Those of another class are left out here, and so nowhere seen.
 
 A list is used again while it is at most a moment old and shows everything that was seen: the newest change that a watch
@@ -12,7 +15,7 @@ has reported for those who want all models, the newest version of the very objec
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Final
 
@@ -22,6 +25,7 @@ from capstan_operator.kube.port import KubePort, Listing
 from capstan_operator.kube.versions import as_number
 from capstan_operator.loaders.namespaces import NamespaceWatch, Standing
 from capstan_operator.loaders.parser import ModelParser
+from capstan_operator.loaders.profiles import Profiles, names_profile
 from capstan_operator.resources.resource import Manifest, ObjectKey
 
 log = logging.getLogger(__name__)
@@ -66,6 +70,7 @@ class ModelList:
         namespaces: Sequence[str] = (),
         class_name: str = "",
         watch: NamespaceWatch | None = None,
+        profiles: Profiles | None = None,
         moment: float = MOMENT,
         clock: Callable[[], float] = monotonic,
     ) -> None:
@@ -74,6 +79,7 @@ class ModelList:
         self._namespaces = tuple(namespaces)
         self._class_name = class_name
         self._watch = watch or NamespaceWatch(kube)
+        self._profiles = profiles or Profiles(kube, namespace="")
         self._moment = moment
         self._clock = clock
         self._last: _Read | None = None
@@ -81,15 +87,32 @@ class ModelList:
         self._reading: asyncio.Task[_Read] | None = None
 
     async def all(self) -> AllModels:
-        """Give every LLMModel of the namespaces that the operator works in, with every change that was seen so far.
+        """Give every LLMModel of the namespaces that the operator works in, with every change that was seen so far, and
+        with its profile.
 
-        Raises KubeError when none of them can be read.
+        Raises KubeError when none of them can be read, or when profiles that are named were never read.
         """
-        return (await self._read(lambda: self._kube.versions.news(LLM_MODELS))).all
+        found = (await self._read(lambda: self._kube.versions.news(LLM_MODELS))).all
+        merged = await self._profiles.merge(found.models)
+        return found if merged is found.models else replace(found, models=merged)
 
     async def find(self, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Model | KubeError]:
-        """Give those of some LLMModels that exist, none older than what was seen of it; an error where that cannot be
-        told. Of a namespace that cannot be listed, that is what a list has answered."""
+        """Give those of some LLMModels that exist, with their profiles, none older than what was seen of it; an error
+        where that cannot be told. Of a namespace that cannot be listed, that is what a list has answered."""
+        found = await self._found(keys)
+        naming = [one for one in found.values() if not isinstance(one, KubeError) and names_profile(one)]
+        try:
+            merged = {one.key: one for one in await self._profiles.merge(naming)}
+        except KubeError as error:
+            return {**found, **dict.fromkeys((one.key for one in naming), error)}
+        return {**found, **merged}
+
+    def naming(self, profiles: frozenset[str]) -> list[ObjectKey]:
+        """Give the models that name one of these profiles, as far as is known."""
+        known = self._last.all.models if self._last else ()
+        return sorted(one.key for one in known if one.spec is not None and one.spec.profile in profiles)
+
+    async def _found(self, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Model | KubeError]:
         wanted = sorted(set(keys))
         if not self._is_good(self._last, self._required(wanted)) and len(wanted) <= FEW_MODELS:
             found = await asyncio.gather(*(self._get(key) for key in wanted))
@@ -167,6 +190,7 @@ class ModelList:
 
     def _made(self, at: float, listings: Iterable[Listing], all_: AllModels) -> _Read:
         self._parser.keep_only(model.uid for model in all_.models)
+        self._profiles.keep_only(model.uid for model in all_.models)
         versions = [as_number(listing.resource_version) for listing in listings]
         oldest = None if None in versions else min((v for v in versions if v is not None), default=None)
         return _Read(at, oldest, all_, {model.key: model for model in all_.models})

@@ -7,9 +7,16 @@ from pathlib import Path
 from capstan_operator.api.kinds import Model, Policy
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.policy_kinds import find_policy_faults
+from capstan_operator.desired.profiles import NO_PROFILES
 from capstan_operator.manifests.collect import collect
 from capstan_operator.manifests.documents import Diagnostic, Document, Severity
 from capstan_operator.manifests.judge import find_resource_faults
+from capstan_operator.manifests.profiles import (
+    find_profile_faults,
+    notices_of_profiles,
+    profiles_in,
+    with_profiles,
+)
 from capstan_operator.manifests.prompts import notices_of_used, with_prompts
 from capstan_operator.manifests.reading import SUFFIXES, parse_text, read_texts
 from capstan_operator.resources.resource import ObjectKey
@@ -35,6 +42,7 @@ class Folder:
         self._seen: tuple[dict[str, str], list[Diagnostic]] | None = None
         self._models: tuple[Model, ...] = ()
         self._policies: tuple[Policy, ...] = ()
+        self._profiles = NO_PROFILES
 
     @property
     def watched(self) -> Path:
@@ -69,7 +77,9 @@ class Folder:
             documents += found
         self._good = good
         collected = collect(documents)
-        used = notices_of_used(collected)
+        used = notices_of_used(collected) | notices_of_profiles(collected)
+        collected = with_profiles(collected, last=self._profiles)
+        self._profiles = profiles_in(collected, last=self._profiles)
         collected = with_prompts(collected, last=self._prompts_of)
         diagnostics = [one for one in diagnostics if one not in used]
         diagnostics += [diagnostic for diagnostic in collected.diagnostics if diagnostic not in diagnostics]
@@ -96,7 +106,7 @@ class Folder:
 def _faults(documents: list[Document]) -> list[Diagnostic]:
     """Judge the objects of one file by themselves."""
     collected = collect(documents)
-    return [*collected.diagnostics, *find_resource_faults(collected)]
+    return [*collected.diagnostics, *find_profile_faults(collected), *find_resource_faults(collected)]
 
 
 def _wrong(diagnostics: list[Diagnostic]) -> bool:

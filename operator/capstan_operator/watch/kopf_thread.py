@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import kopf
@@ -30,10 +31,16 @@ for _name in ("kopf._cogs.clients", "kopf._core.reactor.orchestration", "kopf._c
 
 
 async def run_kopf(
-    settings: Settings, watches: Watches, namespace: str | None, *, build: BuildRegistry = build_registry
+    settings: Settings,
+    watches: Watches,
+    namespace: str | None,
+    *,
+    build: BuildRegistry = build_registry,
+    selectors: Mapping[ApiResource, str] = MappingProxyType({}),
 ) -> None:
-    """Watch one namespace (None: all) until kopf ends, and raise what it ended with. Ends kopf when cancelled."""
-    run = _Run(settings, _handed_over(watches, asyncio.get_running_loop()), namespace, build)
+    """Watch one namespace (None: all) until kopf ends, and raise what it ended with. Ends kopf when cancelled.
+    `selectors`: see `build_kopf_settings`."""
+    run = _Run(settings, _handed_over(watches, asyncio.get_running_loop()), namespace, build, selectors)
     ended = run.start(asyncio.get_running_loop())
     try:
         await asyncio.shield(ended)
@@ -63,6 +70,7 @@ def _handed_over(watches: Watches, loop: asyncio.AbstractEventLoop) -> Handlers:
         gateway=over(watches.gateway),
         api_key=over(watches.api_key),
         policy=over(watches.policy),
+        profiles=over(watches.profiles),
     )
 
 
@@ -70,9 +78,15 @@ class _Run:
     """The thread. Its loop and flag exist once it has begun; a stop that comes before is not lost."""
 
     def __init__(
-        self, settings: Settings, handlers: Handlers, namespace: str | None, build: BuildRegistry = build_registry
+        self,
+        settings: Settings,
+        handlers: Handlers,
+        namespace: str | None,
+        build: BuildRegistry = build_registry,
+        selectors: Mapping[ApiResource, str] = MappingProxyType({}),
     ) -> None:
         self._build = build
+        self._selectors = selectors
         self._settings = settings
         self._handlers = handlers
         self._namespace = namespace
@@ -126,7 +140,7 @@ class _Run:
         operator = asyncio.create_task(
             kopf.operator(
                 registry=self._build(self._settings, self._handlers, on_cleanup=flag.set),
-                settings=build_kopf_settings(self._settings),
+                settings=build_kopf_settings(self._settings, self._selectors),
                 memories=NoMemories(),
                 standalone=True,
                 clusterwide=self._namespace is None,

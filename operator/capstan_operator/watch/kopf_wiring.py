@@ -6,6 +6,7 @@ selectors. No timers, daemons, indexes, peering or Events of kopf's own.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 import kopf
@@ -15,7 +16,14 @@ from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.gateway_config.acknowledge import SERVICE_LABEL
 from capstan_operator.kube.auth import authorization, load_configuration, split_header
 from capstan_operator.loaders.api_keys import SELECTOR
-from capstan_operator.resources.api_resource import CHILD_RESOURCES, ENDPOINT_SLICES, PODS, SECRETS, ApiResource
+from capstan_operator.resources.api_resource import (
+    CHILD_RESOURCES,
+    CONFIG_MAPS,
+    ENDPOINT_SLICES,
+    PODS,
+    SECRETS,
+    ApiResource,
+)
 from capstan_operator.settings import Settings
 from capstan_operator.watch.memoryless import NoDiffBase, NoProgress
 
@@ -36,6 +44,7 @@ class Handlers:
     gateway: Handle
     api_key: Handle
     policy: Handle
+    profiles: Handle
 
 
 class BuildRegistry(Protocol):
@@ -69,6 +78,19 @@ def build_key_registry(
     Secrets be watched."""
     registry = _new_registry(on_cleanup)
     _watch(registry, SECRETS, handlers.api_key)
+    return registry
+
+
+def build_profile_registry(
+    settings: Settings,  # noqa: ARG001  # as BuildRegistry has it
+    handlers: Handlers,
+    *,
+    on_cleanup: Callable[[], None],
+) -> kopf.OperatorRegistry:
+    """Give the registry of the run that watches ConfigMaps with profiles, in the install namespace: they are the
+    platform team's, and carry no labels of ours but the one that says what they are."""
+    registry = _new_registry(on_cleanup)
+    _watch(registry, CONFIG_MAPS, handlers.profiles)
     return registry
 
 
@@ -109,8 +131,11 @@ def _watch(registry: kopf.OperatorRegistry, kind: ApiResource, handle: Handle) -
         handle(kind, event)
 
 
-def build_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
-    """Give kopf's settings; each line is there for a reason that its documentation does not make obvious."""
+def build_kopf_settings(
+    settings: Settings, selectors: Mapping[ApiResource, str] = MappingProxyType({})
+) -> kopf.OperatorSettings:
+    """Give kopf's settings; each line is there for a reason that its documentation does not make obvious. `selectors`
+    are of a run that watches other objects of a kind than the models' run does."""
     configured = kopf.OperatorSettings()
     configured.peering.standalone = True  # peering is no lock; the lease is
     configured.posting.enabled = False  # Events are written by kube/events.py, counted instead of repeated
@@ -132,6 +157,8 @@ def build_kopf_settings(settings: Settings) -> kopf.OperatorSettings:
         f"{SERVICE_LABEL}={settings.build.gateway_service}"
     )
     configured.watching.label_selectors[_selector(SECRETS)] = SELECTOR
+    for kind, selector in selectors.items():
+        configured.watching.label_selectors[_selector(kind)] = selector
     return configured
 
 

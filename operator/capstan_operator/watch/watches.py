@@ -69,7 +69,9 @@ class Watches:
         wake_keys: Callable[[bool], None] = lambda _: None,
         is_policy_compiled: Callable[[PolicyKey, str, int], bool] = lambda *_: False,
         wake_policy: Callable[[PolicyKey], None] = lambda _: None,
+        saw_profiles: Callable[[], None] = lambda: None,
     ) -> None:
+        self._saw_profiles = saw_profiles
         self._is_policy_compiled = is_policy_compiled
         self._wake_policy = wake_policy
         self._saw_key = saw_key
@@ -123,6 +125,11 @@ class Watches:
         """A Secret that is an API key of the gateway came, changed or went."""
         if self._is_news(kind, event):
             self._wake_keys(self._saw_key(event["type"], event["object"]["metadata"]))
+
+    def profiles(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
+        """A ConfigMap with profiles came, changed or went."""
+        if self._is_news(kind, event):
+            self._saw_profiles()
 
     def gateway(self, kind: ApiResource, event: Mapping[str, Any]) -> None:
         """The gateway's replicas changed."""

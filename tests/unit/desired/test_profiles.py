@@ -220,8 +220,8 @@ def test_a_faulty_profile_says_what_is_wrong_and_costs_no_other_one(text: str, s
 def test_a_key_that_is_no_name_is_a_faulty_profile() -> None:
     """A ConfigMap takes keys that no `spec.profile` could name."""
     [fault] = read_profiles([{**profiles_map(), "data": {"H100.yaml": "{}"}}]).faults
-    assert "'H100.yaml'" in fault
-    assert "its name must be" in fault
+    assert (fault.name, fault.config_map) == ("H100.yaml", "profiles")
+    assert "its name must be" in fault.message
 
 
 def test_of_two_of_one_name_the_older_counts() -> None:
@@ -232,8 +232,11 @@ def test_of_two_of_one_name_the_older_counts() -> None:
     found = book.profiles["l4"].profile
     assert found is not None
     assert (found.gpuResource, set(book.profiles)) == ("example.com/old", {"l4", "a100"})
-    assert book.faults == (
-        "the profile 'l4' of the ConfigMap 'a' has no effect: the older ConfigMap 'z' has one of this name",
+    [fault] = book.faults
+    assert fault.is_shadowed
+    assert (
+        str(fault)
+        == "the profile 'l4' of the ConfigMap 'a': has no effect: the older ConfigMap 'z' has one of this name"
     )
 
 
