@@ -19,7 +19,7 @@ from capstan_operator.desired.rollouts.machine import (
     try_of,
     wants_of,
 )
-from capstan_operator.desired.rollouts.memory import State, read_memory, write_memory
+from capstan_operator.desired.rollouts.memory import Asked, State, read_memory, write_memory
 from capstan_operator.desired.rollouts.revisions import held_by
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,6 +67,8 @@ class World:
     rollout: RolloutSpec = field(default_factory=spec)
     revision: str = "old"
     generation: int = 1
+    profile: str = ""
+    is_its_turn: bool = True
     replicas: int = 2
     now: datetime = EPOCH
     status: dict[str, Any] = field(default_factory=dict)
@@ -106,14 +108,18 @@ class World:
         """Somebody changes the spec."""
         self.revision, self.generation = revision, self.generation + 1
 
+    def change_profile(self, revision: str) -> None:
+        """Somebody changes the profile that the spec names."""
+        self.revision, self.profile = revision, f"profile of {revision}"
+
     def seen(self) -> Seen:
         """What the operator sees."""
         canary = self.canary
         counted = bool(self.split.weight)
         return Seen(
             now=self.now,
-            revision=self.revision,
-            generation=self.generation,
+            asked=Asked(self.revision, self.generation, self.profile),
+            is_its_turn=self.is_its_turn,
             rollout=self.rollout,
             replicas=self.replicas,
             rolled_out=self.deployed == self.revision,
@@ -135,7 +141,7 @@ class World:
     def look(self) -> None:
         """One reconcile: the objects by the status that is written, then what is decided anew."""
         seen, memory = self.seen(), self.memory
-        held = held_by(memory, seen.revision, seen.generation) if self.rollout.steps else None
+        held = held_by(memory, seen.asked) if self.rollout.steps else None
         self._write("deployed", held or self.revision)
         wants = wants_of(memory, seen)
         self._place(wants, memory)

@@ -11,7 +11,8 @@ from pydantic import Field, StringConstraints
 from capstan_operator.api.llmmodel import AFFINITY, EngineType
 from capstan_operator.api.parts import EnvVar, LabelValues, Toleration
 from capstan_operator.api.patterns import EXTENDED_RESOURCE, IMAGE
-from capstan_operator.api.rules import placement
+from capstan_operator.api.pods import AnnotationValues
+from capstan_operator.api.rules import placement, pods
 from capstan_operator.api.schema import (
     CpuQuantity,
     Part,
@@ -87,6 +88,17 @@ class ProfileEngines(Part):
         return found
 
 
+class ProfilePods(Part):
+    """Labels and annotations of the pods."""
+
+    labels: LabelValues = Field(default_factory=dict)
+    """Labels."""
+    annotations: AnnotationValues = Field(default_factory=dict)
+    """Annotations."""
+
+    rules: ClassVar[tuple[Rule, ...]] = pods.PODS
+
+
 class Profile(Part):
     """What the LLMModels that name it get where their manifests say nothing."""
 
@@ -116,5 +128,7 @@ class Profile(Part):
     """What each type of engine gets."""
     env: tuple[EnvVar, ...] = bounded_list(64, json_schema_extra=listed_by("name"))
     """Environment variables of the engine's container, whatever its type."""
+    pods: ProfilePods = Field(default_factory=ProfilePods)
+    """What the pods are called."""
 
     rules: ClassVar[tuple[Rule, ...]] = placement.RESOURCES

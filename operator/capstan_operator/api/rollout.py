@@ -229,6 +229,8 @@ class RejectedRevision(Part):
     """Its revision."""
     generation: int = Field(ge=0)
     """The generation of the LLMModel that had it."""
+    profile: Word | None = None
+    """A hash of what its profile gave to it."""
     reason: Word
     """Why."""
     at: Word
@@ -262,6 +264,10 @@ class RolloutStatus(Part):
     """Revision that is tried."""
     generation: int | None = Field(default=None, ge=0)
     """The newest generation of the LLMModel that has this candidate."""
+    profile: Word | None = None
+    """A hash of what the model's profile gives to this candidate; with another one it is another revision."""
+    ofProfile: bool | None = None
+    """Whether it was the profile alone that changed: such rollouts are few at a time."""
     attempt: int | None = Field(default=None, ge=1)
     """How often it was begun."""
     step: int | None = Field(default=None, ge=0)

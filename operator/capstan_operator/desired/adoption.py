@@ -1,4 +1,4 @@
-"""Whose turn it is to take up a pod template that a change of the install's settings, or of shared prompts, has made.
+"""Whose turn it is to take up a pod template that a change of settings, of a profile or of shared prompts has made.
 
 Such a change, a release with another worker image say, concerns many models of the cluster at the same moment. So few
 take it up at once: the oldest first, each only when one more of its pods has room, and room that is given to one is
@@ -7,12 +7,12 @@ stops with the first few, whose old pods serve on. Only one that is stuck for wh
 place up: it served nobody before either, or what it lacks is room.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from capstan_operator.api.kinds import Model
-from capstan_operator.api.llmmodel import RolloutStrategy
+from capstan_operator.api.llmmodel import LLMModelSpec, RolloutStrategy
 from capstan_operator.desired.model import live_deployment
 from capstan_operator.desired.pods import condition_of, is_active, is_ready, pod_hash_of
 from capstan_operator.desired.replicas import wanted_replicas
@@ -107,12 +107,16 @@ def rollout_state(model: Model, desired: DesiredModel, snapshot: Snapshot) -> Ro
     hindered = rolls and obstacle is not None and obstacle.needs_person
     stuck = hindered or (rolls and _is_past_deadline(live))
     serves = any(map(is_ready, pods)) or replicas == 0
+    waits = desired.pending is Pending.ADOPTION
     selector = ((live["spec"].get("template") or {}).get("spec") or {}).get("nodeSelector") or {}
+    if waits:
+        # NB: a changed profile may send the pods to other nodes than those where they are.
+        selector = node_selector_of(spec)
     in_place = spec.rollouts.strategy is RolloutStrategy.IN_PLACE
     return RolloutState(
         key=model.key,
         created=model.created,
-        waits=desired.pending is Pending.ADOPTION,
+        waits=waits,
         rolls=rolls,
         adopts=is_adopted(live),
         serves=serves,
@@ -123,6 +127,13 @@ def rollout_state(model: Model, desired: DesiredModel, snapshot: Snapshot) -> Ro
         excused=hindered or (stuck and not serves and _served_nobody_before(live)),
         node_selector=tuple(sorted(selector.items())),
     )
+
+
+def node_selector_of(spec: LLMModelSpec) -> Mapping[str, str]:
+    """Give the labels that a node of a spec's pods must have, by its own template as well."""
+    patch = ((spec.template or {}).get("spec") or {}).get("nodeSelector") or {}
+    found = {**spec.resources.nodeSelector, **patch}
+    return {key: value for key, value in found.items() if isinstance(value, str)}
 
 
 def is_rolling(deployment: Manifest) -> bool:

@@ -4,7 +4,7 @@ The rule: **what the manifest says wins, and what it does not say is the profile
 counts as not said, because an API server writes defaults into objects. By kind of field:
 
     a value             the manifest's, else the profile's; an image counts as said where a version is
-    a map               key by key: node selector, the three kinds of affinity
+    a map               key by key: node selector, the three kinds of affinity, labels and annotations of the pods
     variables           by name: the profile's first, then the manifest's
     tolerations         those of both
     arguments           option by option: words of the manifest before its first option, then the profile's options that
@@ -17,7 +17,7 @@ Merging once more changes nothing, and nothing of a profile is lost that the man
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Literal, Self
 
 from pydantic import PrivateAttr, ValidationError
 
@@ -43,6 +43,20 @@ class ProfiledSpec(LLMModelSpec):
 
     _own: LLMModelSpec = PrivateAttr()
     _known: KnownProfile = PrivateAttr()
+
+    @classmethod
+    def of(
+        cls,
+        merged: Mapping[str, Any],
+        *,
+        own: LLMModelSpec,
+        known: KnownProfile,
+        extra: Literal["forbid", "ignore"] = "forbid",
+    ) -> Self:
+        """Give it of a merged spec that is JSON. Raises ValidationError."""
+        spec = cls.model_validate(dict(merged), extra=extra)
+        spec._own, spec._known = own, known
+        return spec
 
     @property
     def own(self) -> LLMModelSpec:
@@ -115,10 +129,7 @@ def merge_profile(model: Model, spec: LLMModelSpec, known: KnownProfile) -> Prof
         for name in path[:-1]:
             part = part.setdefault(name, {})
         part[path[-1]] = value
-    merged = ProfiledSpec.model_validate(said)
-    # NB: texts of ConfigMaps, which are no part of a manifest, may already be in it.
-    merged._own, merged._known = spec, known
-    return merged
+    return ProfiledSpec.of(said, own=spec, known=known)
 
 
 def gifts_of(spec: LLMModelSpec) -> tuple[Given, ...]:
@@ -143,13 +154,15 @@ _PATHS: Final = (
     ),
     ("resources", "runtimeClassName"),
     ("resources", "priorityClassName"),
+    ("pods", "labels"),
+    ("pods", "annotations"),
 )
 
 
 def _value_at(spec: LLMModelSpec, path: Sequence[str]) -> Any:
     part: Any = spec
     for name in path:
-        part = getattr(part, name)
+        part = getattr(part, name, None)
     return part
 
 
@@ -174,6 +187,9 @@ def _gifts(model: Model, spec: LLMModelSpec, profile: Profile) -> Iterator[tuple
     if profile.tolerations:
         more = [one for one in ours.tolerations if one not in profile.tolerations]
         yield ("resources", "tolerations"), [_json(one) for one in (*profile.tolerations, *more)]
+    for name in ("labels", "annotations"):
+        if gift := getattr(profile.pods, name):
+            yield ("pods", name), {**gift, **(getattr(spec.pods, name) if spec.pods else {})}
     engine = profile.engines.of(spec.engine.type) or ProfileEngine()
     if engine.image is not None and spec.engine.image is None and spec.engine.version is None:
         yield ("engine", "image"), engine.image

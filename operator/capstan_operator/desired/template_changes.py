@@ -13,6 +13,7 @@ user's wish for new pods, and rolls at once. The others may concern every model 
 What caused a template is written on the Deployment, beside it: an operator that begins anew knows it from there.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -40,7 +41,18 @@ PROFILE_ANNOTATION: Final = f"{GROUP}/profile-hash"
 SETTINGS_ANNOTATION: Final = f"{GROUP}/settings-hash"
 """On the Deployment: a hash of the settings of POD_SETTINGS that its present template follows from; absent where all of
 them are the defaults."""
-POD_SETTINGS: Final[frozenset[str]] = frozenset()
+POD_SETTINGS: Final = frozenset(
+    {
+        "model_env",
+        "model_pod_labels",
+        "model_pod_annotations",
+        "model_pod_security",
+        "model_container_security",
+        "ca_config_map",
+        "ca_secret",
+        "ca_key",
+    }
+)
 """Fields of BuildSettings that pod templates follow from, beside the images and how they are pulled, which are seen in
 the templates themselves. A further field goes here with the default by which templates stay as they are: then an
 upgrade from a release that did not have it restarts nothing, and whoever sets it has it taken up in turn."""
@@ -220,9 +232,17 @@ def hash_of_pods(spec: LLMModelSpec) -> str:
 def hash_of_settings(settings: BuildSettings) -> str:
     """Give a hash of the settings of POD_SETTINGS; empty where all of them are the defaults."""
     defaults = {one.name: one.default for one in fields(settings)}
-    said = {name: getattr(settings, name) for name in sorted(POD_SETTINGS)}
-    said = {name: value for name, value in said.items() if value != defaults[name]}
+    said = {name: _by_value(getattr(settings, name)) for name in sorted(POD_SETTINGS)}
+    said = {name: value for name, value in said.items() if value != _by_value(defaults[name])}
     return digest(said) if said else ""
+
+
+def _by_value(setting: Any) -> Any:
+    """Give what a setting says: of one that is JSON, whatever the order of its keys."""
+    try:
+        return json.loads(setting) if isinstance(setting, str) and setting[:1] in ("{", "[") else setting
+    except ValueError:
+        return setting
 
 
 def is_adopted(deployment: Manifest) -> bool:

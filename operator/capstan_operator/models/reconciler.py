@@ -107,6 +107,7 @@ class ModelReconciler:
             split=lambda key: acknowledger.split(key),
             counts=counts or NoCounts(),
             scores=self._scores.of,
+            is_its_turn=adopter.is_granted,
         )
         self._templates = Templates()
         self._children = ChildWriter(kube)
@@ -220,7 +221,8 @@ class ModelReconciler:
         turn, own = self._rollouts.begin(model, own)
         own, written, desired = await self._write_children(turn, own, namesakes)
         desired = self._without_refused(turn, own, written, desired)
-        self._adopter.report(key, rollout_state(model, desired, own))
+        desired = self._rollouts.waiting(turn, desired)
+        self._adopter.report(key, self._rollouts.place(turn, rollout_state(model, desired, own)))
         live, pods = live_deployment(key, own), own.pods[key]
         if desired.faults:
             self._autoscaler.look(model, live, pods=pods)

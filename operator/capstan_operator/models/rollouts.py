@@ -10,17 +10,28 @@ from capstan_contract.evaluation import TrackScores
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.api.rollout import RolloutStatus
+from capstan_operator.desired.adoption import RolloutState, node_selector_of
 from capstan_operator.desired.faults import find_faults
-from capstan_operator.desired.rollouts.machine import REST_SECONDS, Decision, Seen, Split, decide, try_of, wants_of
+from capstan_operator.desired.rollouts.machine import (
+    REST_SECONDS,
+    Decision,
+    Seen,
+    Split,
+    decide,
+    is_trying_profile,
+    try_of,
+    waits_for_turn,
+    wants_of,
+)
 from capstan_operator.desired.rollouts.memory import State, read_memory
 from capstan_operator.desired.rollouts.objects import Beside, wanted_beside
-from capstan_operator.desired.rollouts.revisions import has_steps, keeps_spec
+from capstan_operator.desired.rollouts.revisions import asked_of, has_steps, held_by, keeps_spec
 from capstan_operator.desired.snapshot import Snapshot
-from capstan_operator.desired.types import Action, DesiredModel, Wanted
+from capstan_operator.desired.types import Action, DesiredModel, Pending, Wanted
 from capstan_operator.gateway_config.ledger import HUNDREDTHS, UNKNOWN, Recorded
 from capstan_operator.gateway_config.tracks import Counts
 from capstan_operator.resources.resource import ObjectKey
-from capstan_operator.settings import BuildSettings
+from capstan_operator.settings import GRADUALLY, BuildSettings
 from capstan_operator.status.rollouts import Pods, Tracks, see, sort_pods
 
 
@@ -69,7 +80,10 @@ class Rollouts:
         split: Callable[[ObjectKey], Recorded | None],
         counts: TrackCounts,
         scores: Callable[[ObjectKey], tuple[TrackScores, ...] | None] = lambda _: None,
+        is_its_turn: Callable[[ObjectKey], bool] = lambda _: True,
     ) -> None:
+        """`is_its_turn` says whether a model may begin with what a change of its profile makes of it."""
+        self._is_its_turn = is_its_turn
         self._settings = settings
         self._split = split
         self._counts = counts
@@ -122,6 +136,35 @@ class Rollouts:
         self._counts.want(key, try_of(memory) if memory is not None and serves else None)
         return decision
 
+    def waiting(self, turn: Turn, desired: DesiredModel) -> DesiredModel:
+        """Give what is desired with the word that something newer waits for its turn, where a change of the profile is
+        to be tried."""
+        if not self._waits(turn):
+            return desired
+        gradually = self._settings.adopt_template_changes == GRADUALLY
+        return replace(desired, pending=Pending.ADOPTION if gradually else Pending.NEXT_CHANGE)
+
+    def place(self, turn: Turn, state: RolloutState | None) -> RolloutState | None:
+        """Give how a model is as far as turns are concerned: one on which a changed profile is being tried has a place,
+        from the first pod of its canary to the last one of its promotion."""
+        memory, newest = turn.memory, turn.newest
+        if state is None or memory is None or newest is None or not has_steps(turn.model):
+            return state
+        if self._waits(turn):
+            needs = newest.resources
+            selector = tuple(sorted(node_selector_of(newest).items()))
+            return replace(state, gpus=needs.gpus, gpu_resource=needs.gpuResource, node_selector=selector)
+        if not is_trying_profile(memory):
+            return state
+        return replace(state, rolls=True, adopts=True, stuck=state.stuck or memory.state == State.PAUSED)
+
+    def _waits(self, turn: Turn) -> bool:
+        memory, newest = turn.memory, turn.newest
+        if memory is None or newest is None or not has_steps(turn.model):
+            return False
+        asked = asked_of(turn.model, newest)
+        return held_by(memory, asked) is not None and waits_for_turn(memory, asked)
+
     def forget(self, key: ObjectKey) -> None:
         """A model has gone."""
         self._counts.want(key, None)
@@ -142,6 +185,7 @@ class Rollouts:
             tracks=tracks,
             settings=self._settings,
             now=now,
+            is_its_turn=self._is_its_turn(key),
         )
 
     def _split_of(self, key: ObjectKey) -> Split | None:

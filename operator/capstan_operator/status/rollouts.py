@@ -27,7 +27,7 @@ from capstan_operator.desired.rollouts.machine import (
 )
 from capstan_operator.desired.rollouts.memory import State
 from capstan_operator.desired.rollouts.objects import EVALUATION, TRY_ANNOTATION, job_name
-from capstan_operator.desired.rollouts.revisions import SPEC_LABEL, revision_of
+from capstan_operator.desired.rollouts.revisions import SPEC_LABEL, asked_of
 from capstan_operator.desired.shortage import moment_of
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import DesiredModel
@@ -90,10 +90,12 @@ def see(
     tracks: Tracks,
     settings: BuildSettings,
     now: datetime,
+    is_its_turn: bool = True,
 ) -> Seen:
     """Give what the decision looks at. `model` is with the spec that its stable pods follow from, `newest` what the
-    LLMModel says, `desired` what is wanted of the stable pods; None: it is not known yet."""
-    live, revision = live_deployment(model.key, own), revision_of(newest)
+    LLMModel says, `desired` what is wanted of the stable pods; None: it is not known yet. `is_its_turn`: whether a
+    change of its profile may begin."""
+    live, asked = live_deployment(model.key, own), asked_of(model, newest)
     replicas = wanted_replicas(newest, live)
     made_room = memory is not None and bool(memory.replacesOne) and replicas > 1
     said = newest.rollouts
@@ -101,14 +103,13 @@ def see(
     selector = ((live or {}).get("spec", {}).get("selector") or {}).get("matchLabels") or {}
     return Seen(
         now=now,
-        revision=revision,
-        generation=model.generation,
+        asked=asked,
         rollout=said,
         replicas=replicas,
         rolled_out=model.tried is None
         and desired is not None
         and _is_rolled_out(live, desired, pods.stable, replicas - made_room),
-        kept=_is_kept(model, own, revision),
+        kept=_is_kept(model, own, asked.revision),
         can_split=live is None or TRACK_LABEL in selector,
         patience=patience,
         surge_lacks_room_since=_surge_lacks_room_since(newest, live, desired, pods.stable, now),
@@ -118,6 +119,7 @@ def see(
         stable_counts=tracks.stable,
         canary_counts=tracks.canary,
         scores=tracks.scores,
+        is_its_turn=is_its_turn,
         action=read_action(model.asked, ROLLOUT_ACTION_ANNOTATION, ROLLOUT_BY_ANNOTATION),
     )
 

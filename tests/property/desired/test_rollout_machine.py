@@ -27,6 +27,7 @@ def stories(draw: st.DrawFn) -> dict[str, Any]:
         "room": draw(st.sampled_from([True, True, False])),
         "slow": draw(st.booleans()),
         "changes": draw(st.lists(st.tuples(st.integers(1, 15), st.sampled_from(["old", "new", "newer"])), max_size=3)),
+        "of_profile": draw(st.booleans()),
         "says": draw(st.none() | st.sampled_from(["promote", "abort", "retry"])),
     }
 
@@ -36,10 +37,11 @@ def _told(story: dict[str, Any], dies_after: int) -> World:
     world.canary_counts, world.slow_gateways = counters(64_000, micros=story["micros"]), story["slow"]
     world.run(2)
     world.dies_after, world.writes = dies_after, 0
-    world.change("new")
+    change = world.change_profile if story["of_profile"] else world.change
+    change("new")
     for looks, revision in story["changes"]:
         world.run(looks)
-        world.change(revision)
+        change(revision)
     world.broken, world.room = story["broken"], story["room"]
     world.run(40)
     if story["says"]:

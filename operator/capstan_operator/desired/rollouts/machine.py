@@ -32,9 +32,11 @@ from capstan_operator.desired.rollouts.evidence import evidence_of, in_words, is
 from capstan_operator.desired.rollouts.gates import judge_live, outcome_of
 from capstan_operator.desired.rollouts.memory import (
     MOST_REJECTED,
+    Asked,
     State,
     find_rejected,
     is_of,
+    is_of_profile,
     moment,
     seconds_from,
     unix_seconds,
@@ -109,9 +111,8 @@ class Seen:
     """What is so now."""
 
     now: datetime
-    revision: str
-    """Of the spec."""
-    generation: int
+    asked: Asked
+    """What is asked for: the spec's revision."""
     rollout: RolloutSpec
     replicas: int
     """How many stable pods are wanted."""
@@ -134,6 +135,18 @@ class Seen:
     scores: tuple[TrackScores, ...] = ()
     """What the scorer says of sampled answers."""
     action: Action | None = None
+    is_its_turn: bool = True
+    """False: a change of the profile alone does not begin yet, because others are being tried."""
+
+    @property
+    def revision(self) -> str:
+        """Of the spec."""
+        return self.asked.revision
+
+    @property
+    def generation(self) -> int:
+        """Of the LLMModel."""
+        return self.asked.generation
 
 
 @dataclass(frozen=True)
@@ -188,6 +201,17 @@ def wants_of(memory: RolloutStatus | None, seen: Seen) -> Wants:
     if other:
         return Wants(keeps=not _is_drained(memory, seen), replaces_one=replaces)
     return Wants(canary=wanted, job=job, replaces_one=replaces)
+
+
+def waits_for_turn(memory: RolloutStatus, asked: Asked) -> bool:
+    """Whether what is asked for is a change of the profile alone, of a model of which nothing is being tried: it begins
+    when its turn comes, as many models may have the profile."""
+    return memory.state in (State.COMPLETE, State.ROLLED_BACK) and is_of_profile(memory, asked)
+
+
+def is_trying_profile(memory: RolloutStatus) -> bool:
+    """Whether a change of the profile alone is being tried, or waits for a person to say how to go on."""
+    return bool(memory.ofProfile) and memory.state not in (State.COMPLETE, State.ROLLED_BACK)
 
 
 def try_of(memory: RolloutStatus) -> str:
@@ -245,16 +269,20 @@ def _decide(before: RolloutStatus | None, seen: Seen) -> RolloutStatus | None:
 
 def _of_spec(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
     """Begin anew where the spec asks for something else than what is remembered."""
-    if is_of(memory, seen.revision, seen.generation):
-        return memory.model_copy(update={"generation": seen.generation})
+    if is_of(memory, seen.asked):
+        return memory.model_copy(update={"generation": seen.generation, "profile": seen.asked.profile or None})
     if seen.revision == memory.stable:
         done = _complete(memory, seen)
         return done.model_copy(update={"reason": "Back", "message": "the spec is again what serves"})
+    if waits_for_turn(memory, seen.asked) and not seen.is_its_turn:
+        return memory
     fresh = RolloutStatus(
         state=State.STARTING,
         stable=memory.stable,
         candidate=seen.revision,
         generation=seen.generation,
+        profile=seen.asked.profile or None,
+        ofProfile=is_of_profile(memory, seen.asked) or None,
         attempt=1,
         step=0,
         weight=0,
@@ -263,7 +291,7 @@ def _of_spec(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
         rejected=memory.rejected,
         action=memory.action,
     )
-    if rejected := find_rejected(memory, seen.revision, seen.generation):
+    if rejected := find_rejected(memory, seen.asked):
         why = f"this revision was rejected at {rejected.at} ({rejected.reason}), and is not tried again by itself"
         return _into(fresh, State.ROLLED_BACK, seen, reason="Rejected", message=why)
     if seen.replicas == 0:
@@ -450,7 +478,11 @@ def _failed(memory: RolloutStatus, seen: Seen, reason: str, why: str) -> Rollout
 
 def _rejected(memory: RolloutStatus, seen: Seen, reason: str, why: str) -> RolloutStatus:
     note = RejectedRevision(
-        revision=memory.candidate or "", generation=seen.generation, reason=reason, at=moment(seen.now)
+        revision=memory.candidate or "",
+        generation=seen.generation,
+        profile=memory.profile,
+        reason=reason,
+        at=moment(seen.now),
     )
     rejected = (*_without(memory), note)[-MOST_REJECTED:]
     memory = memory.model_copy(update={"rejected": rejected, "weight": 0, "replacesOne": None})
@@ -477,6 +509,8 @@ def _complete(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
     update = {
         "stable": seen.revision,
         "generation": seen.generation,
+        "profile": seen.asked.profile or None,
+        "ofProfile": None,
         "weight": 0,
         "replacesOne": None,
         "splitSince": None,

@@ -1,6 +1,7 @@
 """What a status keeps of a rollout."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -12,6 +13,16 @@ from capstan_operator.api.rollout import RejectedRevision, RolloutStatus
 ROLLOUT: Final = "rollout"
 """The field of the status."""
 MOST_REJECTED: Final = 10
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for: a revision, which the spec of a generation and a profile make."""
+
+    revision: str
+    generation: int
+    profile: str = ""
+    """A hash of what the profile gives; empty without one."""
 
 
 class State(StrEnum):
@@ -74,16 +85,25 @@ def unix_seconds(text: str | None) -> int:
         return 0
 
 
-def find_rejected(memory: RolloutStatus, revision: str, generation: int) -> RejectedRevision | None:
+def find_rejected(memory: RolloutStatus, asked: Asked) -> RejectedRevision | None:
     """Give the note of a revision that was rejected.
 
-    A generation says it as well: another release may find another hash of the same spec.
+    A generation, with the same profile, says it as well: another release may find another hash of the same spec.
     """
-    found = (one for one in memory.rejected if one.revision == revision or one.generation == generation)
-    return next(found, None)
+
+    def is_it(one: RejectedRevision) -> bool:
+        of_same = (one.generation, one.profile or "") == (asked.generation, asked.profile)
+        return of_same or one.revision == asked.revision
+
+    return next(filter(is_it, memory.rejected), None)
 
 
-def is_of(memory: RolloutStatus, revision: str, generation: int) -> bool:
-    """Whether what a memory speaks of last is what the spec asks for now."""
+def is_of(memory: RolloutStatus, asked: Asked) -> bool:
+    """Whether what a memory speaks of last is what is asked for now."""
     last = memory.stable if memory.state == State.COMPLETE else memory.candidate
-    return last == revision or memory.generation == generation
+    return last == asked.revision or (memory.generation, memory.profile or "") == (asked.generation, asked.profile)
+
+
+def is_of_profile(memory: RolloutStatus, asked: Asked) -> bool:
+    """Whether it is the profile alone by which what is asked for now differs from what a memory speaks of last."""
+    return not is_of(memory, asked) and memory.generation == asked.generation

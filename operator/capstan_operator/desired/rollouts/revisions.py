@@ -14,9 +14,12 @@ from pydantic import ValidationError
 from capstan_contract.names import GROUP
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import AdapterSpec, LLMModelSpec
+from capstan_operator.api.profile import Profile
 from capstan_operator.api.rollout import RolloutStatus
 from capstan_operator.api.schema import Part
-from capstan_operator.desired.rollouts.memory import State, is_of, read_memory
+from capstan_operator.desired.profiled import ProfiledSpec, profile_hash
+from capstan_operator.desired.profiles import KnownProfile
+from capstan_operator.desired.rollouts.memory import Asked, State, is_of, read_memory
 from capstan_operator.desired.template_changes import NOT_IN_PODS, hash_of_pods
 from capstan_operator.resources.api_resource import CONTROLLER_REVISIONS
 from capstan_operator.resources.resource import Manifest, is_owned
@@ -42,14 +45,19 @@ def held_revision(model: Model) -> str | None:
     """Give the revision that the stable pods keep although the spec asks for another one; None: the spec's own."""
     if model.spec is None or not has_steps(model):
         return None
-    return held_by(read_memory(model.status), revision_of(model.spec), model.generation)
+    return held_by(read_memory(model.status), asked_of(model, model.spec))
 
 
-def held_by(memory: RolloutStatus | None, revision: str, generation: int) -> str | None:
-    """Give it by the memory, and by what the spec asks for."""
-    if memory is None or memory.stable is None or memory.stable == revision:
+def asked_of(model: Model, newest: LLMModelSpec) -> Asked:
+    """Give what a model asks for: `newest` is what the LLMModel says, with its profile."""
+    return Asked(revision_of(newest), model.generation, profile_hash(newest))
+
+
+def held_by(memory: RolloutStatus | None, asked: Asked) -> str | None:
+    """Give it by the memory, and by what is asked for."""
+    if memory is None or memory.stable is None or memory.stable == asked.revision:
         return None
-    if memory.state in (State.COMPLETE, State.PROMOTING) and is_of(memory, revision, generation):
+    if memory.state in (State.COMPLETE, State.PROMOTING) and is_of(memory, asked):
         return None
     return memory.stable
 
@@ -60,16 +68,25 @@ def spec_name(name: str, revision: str) -> str:
 
 
 def build_spec_revision(name: str, spec: LLMModelSpec, revision: str) -> Manifest:
-    """Give the ControllerRevision that keeps a spec. Prompts of ConfigMaps are not in it."""
-    own = tuple(one if one.systemFrom is None else one.model_copy(update={"system": None}) for one in spec.prefixes)
-    kept = spec.model_copy(update={"prefixes": own})
+    """Give the ControllerRevision that keeps a spec, with the profile that is merged under it. Prompts of ConfigMaps
+    are not in it."""
+    data = {"spec": _written(spec)}
+    if isinstance(spec, ProfiledSpec) and spec.known.profile is not None:
+        profile = spec.known.profile.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+        data |= {"own": _written(spec.own), "profile": profile, "profileOf": spec.known.config_map}
     return {
         "apiVersion": CONTROLLER_REVISIONS.api_version,
         "kind": CONTROLLER_REVISIONS.kind,
         "metadata": {"name": spec_name(name, revision), "labels": {SPEC_LABEL: revision}},
-        "data": {"spec": kept.model_dump(mode="json", exclude_defaults=True, exclude_none=True)},
+        "data": data,
         "revision": 0,
     }
+
+
+def _written(spec: LLMModelSpec) -> Any:
+    own = tuple(one if one.systemFrom is None else one.model_copy(update={"system": None}) for one in spec.prefixes)
+    kept = spec.model_copy(update={"prefixes": own})
+    return kept.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
 
 
 def keeps_spec(manifest: Manifest) -> bool:
@@ -89,11 +106,18 @@ def find_spec(revisions: Iterable[Manifest], revision: str, uid: str) -> Manifes
 
 def read_spec(manifest: Manifest | None) -> LLMModelSpec | None:
     """Give the spec that a ControllerRevision keeps, if it was listed with its data and can be read."""
-    said = ((manifest or {}).get("data") or {}).get("spec")
+    data = (manifest or {}).get("data") or {}
+    said, own, profile = data.get("spec"), data.get("own"), data.get("profile")
     if not isinstance(said, Mapping):
         return None
     try:
-        return LLMModelSpec.model_validate(said, extra="ignore")
+        if not isinstance(own, Mapping) or not isinstance(profile, Mapping):
+            return LLMModelSpec.model_validate(said, extra="ignore")
+        mine = LLMModelSpec.model_validate(own, extra="ignore")
+        gave = Profile.model_validate(profile, extra="ignore")
+        known = KnownProfile(mine.profile or "", str(data.get("profileOf", "")), gave)
+        # NB: not merged anew: what serves is what a former release may have made of the two.
+        return ProfiledSpec.of(said, own=mine, known=known, extra="ignore")
     except ValidationError:
         return None
 
