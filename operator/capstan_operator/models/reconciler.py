@@ -107,7 +107,7 @@ class ModelReconciler:
             split=lambda key: acknowledger.split(key),
             counts=counts or NoCounts(),
             scores=self._scores.of,
-            is_its_turn=adopter.is_granted,
+            is_its_turn=lambda key: adopter.is_granted(key),
         )
         self._templates = Templates()
         self._children = ChildWriter(kube)
