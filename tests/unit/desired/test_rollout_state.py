@@ -21,6 +21,7 @@ from support.plainmodels import (
     make_pod,
     snapshot_of,
 )
+from support.profiles import profiled
 
 GPU = "nvidia.com/gpu"
 DONE = {"type": "Progressing", "status": "True", "reason": ROLLED_OUT}
@@ -169,3 +170,21 @@ def test_a_node_without_such_gpus_has_no_room() -> None:
     assert decide_turns([needs], nodes=(NodeCapacity("cpu", {}),), places=1) == set()
     both = (NodeCapacity("cpu", {}), NodeCapacity("gpu", {GPU: 1}))
     assert decide_turns([needs], nodes=both, places=1) == {needs.key}
+
+
+def test_who_waits_is_asked_for_where_its_new_pods_may_be() -> None:
+    """A changed profile may send pods to other nodes than those where they are: room there counts, by the manifest's
+    own template too; while they are replaced, the nodes are those of the template that is in force."""
+    patch = {"spec": {"nodeSelector": {"own": "x", "old": None}}}
+    before = profiled(make_model(profile="p", template=patch), {"nodeSelector": {"pool": "old"}})
+    after = profiled(make_model(profile="p", template=patch), {"nodeSelector": {"pool": "new"}, "gpuResource": "a.b/c"})
+    live = deployment_of(before, conditions=[OTHER, AT_WORK])
+    snapshot = snapshot_of(after, live)
+    desired = build_model(after, snapshot, SETTINGS)
+    assert desired.pending is Pending.ADOPTION
+    waits = rollout_state(after, desired, snapshot)
+    assert waits is not None
+    assert (waits.node_selector, waits.gpu_resource) == ((("own", "x"), ("pool", "new")), "a.b/c")
+    rolls = rollout_state(after, replace(desired, pending=None), snapshot)
+    assert rolls is not None
+    assert rolls.node_selector == (("own", "x"), ("pool", "old"))
