@@ -85,6 +85,7 @@ def described_values(text: str) -> Iterator[Value]:
 
     A comment belongs to the next key; the keys above it are known by their indentation.
     """
+    values = yaml.safe_load(text)
     parents: list[str] = []
     comment: list[str] | None = None
     for line in text.splitlines():
@@ -97,7 +98,7 @@ def described_values(text: str) -> Iterator[Value]:
             parents = [*parents[: len(match[1]) // 2], match[2]]
             if comment is not None:
                 path = ".".join(parents)
-                yield Value(path=path, default=_shown(yaml.safe_load(text), parents), text=" ".join(comment))
+                yield Value(path=path, default=_shown(values, parents), text=" ".join(comment))
             comment = None
 
 

@@ -2,47 +2,16 @@
 
 import functools
 import json
-import subprocess
 from typing import Any
 
 import pytest
+import yaml
 
-from support.helm import CHART, NAMESPACE, helm_path, one, render, try_render
+from support.helm import CHART, NAMESPACE, one, render, run_helm, try_render
+from support.switches import KINDS, POD_SWITCHES, SPREAD, has, place
 
-KINDS = {"operator": "Deployment", "gateway": "Deployment", "scorer": "Deployment", "redis": "StatefulSet"}
 ON: dict[str, Any] = {"scorer": {"enabled": True, "replicas": 2}, "redis": {"enabled": True}}
 """All four components."""
-
-VOLUME = {"name": "more", "emptyDir": {}}
-OTHER = {"name": "other", "image": "example.com/other:1"}
-SPREAD = {"topologyKey": "example.com/rack", "maxSkew": 2, "whenUnsatisfiable": "DoNotSchedule"}
-SWITCHES: dict[str, tuple[Any, str]] = {
-    "podLabels": ({"team": "ml"}, "template.metadata.labels"),
-    "podAnnotations": ({"a/b": "c"}, "template.metadata.annotations"),
-    "podSecurityContext": ({"fsGroupChangePolicy": "OnRootMismatch"}, "pod.securityContext"),
-    "containerSecurityContext": ({"runAsUser": 1000680000}, "container.securityContext"),
-    "startupProbe": ({"failureThreshold": 77}, "container.startupProbe"),
-    "livenessProbe": ({"failureThreshold": 77}, "container.livenessProbe"),
-    "readinessProbe": ({"failureThreshold": 77}, "container.readinessProbe"),
-    "lifecycle": ({"preStop": {"sleep": {"seconds": 3}}}, "container.lifecycle"),
-    "extraEnv": ([{"name": "A", "value": "b"}], "container.env"),
-    "extraEnvFrom": ([{"secretRef": {"name": "s"}}], "container.envFrom"),
-    "extraVolumes": ([VOLUME], "pod.volumes"),
-    "extraVolumeMounts": ([{"name": "more", "mountPath": "/more"}], "container.volumeMounts"),
-    "initContainers": ([OTHER], "pod.initContainers"),
-    "extraContainers": ([OTHER], "pod.containers"),
-    "topologySpreadConstraints": ([{**SPREAD, "labelSelector": {}}], "pod.topologySpreadConstraints"),
-    "dnsPolicy": ("Default", "pod.dnsPolicy"),
-    "dnsConfig": ({"options": [{"name": "ndots", "value": "2"}]}, "pod.dnsConfig"),
-    "hostAliases": ([{"ip": "10.0.0.1", "hostnames": ["hub.example.com"]}], "pod.hostAliases"),
-    "runtimeClassName": ("gvisor", "pod.runtimeClassName"),
-    "nodeSelector": ({"a": "b"}, "pod.nodeSelector"),
-    "tolerations": ([{"operator": "Exists"}], "pod.tolerations"),
-    "affinity": ({"nodeAffinity": {}}, "pod.affinity"),
-    "priorityClassName": ("high", "pod.priorityClassName"),
-    "resources": ({"limits": {"memory": "7Gi"}}, "container.resources"),
-}
-"""Every value that all four have: what it is set to, and where in the workload that must be found."""
 
 
 def workload(component: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -56,36 +25,12 @@ def _rendered(values: str) -> list[dict[str, Any]]:
     return render({"crds": {"enabled": False}, **{name: {**ON.get(name, {}), **given.get(name, {})} for name in KINDS}})
 
 
-def place(item: dict[str, Any], path: str) -> Any:
-    """Give what is there; a pod and a container are those of a workload's template, and the container is its first."""
-    spec = item["spec"]
-    first, *rest = path.split(".")
-    found = {
-        "spec": spec,
-        "template": spec["template"],
-        "pod": spec["template"]["spec"],
-        "container": spec["template"]["spec"]["containers"][0],
-    }[first]
-    for key in rest:
-        found = found.get(key)
-    return found
-
-
-def has(found: Any, wanted: Any) -> bool:
-    """Whether what was asked for is there, beside what is there anyway."""
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        return all(key in found and has(found[key], value) for key, value in wanted.items())
-    if isinstance(wanted, list) and isinstance(found, list):
-        return all(item in found for item in wanted)
-    return bool(found == wanted)
-
-
 @pytest.mark.parametrize("component", KINDS)
 def test_every_switch_of_a_component_is_found_where_it_belongs(component: str) -> None:
     """What a value says is in the workload when it is set, and is not there when it is not."""
     without = workload(component, {})
-    given = workload(component, {name: value for name, (value, _) in SWITCHES.items()})
-    for name, (value, path) in SWITCHES.items():
+    given = workload(component, {name: value for name, (value, _) in POD_SWITCHES.items()})
+    for name, (value, path) in POD_SWITCHES.items():
         assert has(place(given, path), value), name
         assert not has(place(without, path), value), name
 
@@ -94,7 +39,7 @@ def test_every_switch_of_a_component_is_found_where_it_belongs(component: str) -
 def test_what_is_set_leaves_the_rest_as_it_was(component: str) -> None:
     """Maps are merged over the defaults, and lists stand behind what the chart puts there itself."""
     without = workload(component, {})
-    given = workload(component, {name: value for name, (value, _) in SWITCHES.items()})
+    given = workload(component, {name: value for name, (value, _) in POD_SWITCHES.items()})
     for path in ("pod.securityContext", "container.securityContext", "container.readinessProbe", "pod.volumes"):
         old = place(without, path)
         assert has(
@@ -119,28 +64,16 @@ def test_null_leaves_a_key_to_the_cluster(component: str) -> None:
 
 def test_null_on_the_command_line_is_null() -> None:
     """What Argo CD's parameters become, `--set x=null`, says the same as a file, for a key and for all of a map."""
-    flags = [
-        "--set",
-        "operator.podSecurityContext.fsGroup=null,gateway.podSecurityContext=null,gateway.livenessProbe=null",
-    ]
-    command = [
-        helm_path(),
-        "template",
-        "capstan",
-        str(CHART),
-        "--namespace",
-        NAMESPACE,
-        "--kube-version",
-        "1.34.0",
-        *flags,
-    ]
-    done = subprocess.run(
-        [*command, *(f"--show-only=templates/{name}/deployment.yaml" for name in ("operator", "gateway"))],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    nulls = ("operator.podSecurityContext.fsGroup", "gateway.podSecurityContext", "gateway.livenessProbe")
+    flags = [flag for name in nulls for flag in ("--set", f"{name}=null")]
+    done = run_helm("template", "capstan", str(CHART), "--kube-version", "1.34.0", *flags)
     assert done.returncode == 0, done.stderr
-    assert "fsGroup" not in done.stdout
-    assert done.stdout.count("runAsUser") == done.stdout.count("livenessProbe") == 1
+    objects = [document for document in yaml.safe_load_all(done.stdout) if document]
+    operator, gateway = (one(objects, "Deployment", f"capstan-{name}") for name in ("operator", "gateway"))
+    assert set(place(operator, "pod.securityContext")) == {"runAsNonRoot", "runAsUser", "runAsGroup", "seccompProfile"}
+    assert place(gateway, "pod.securityContext") is None
+    assert place(gateway, "container.livenessProbe") is None
+    assert place(operator, "container.livenessProbe")
 
 
 @pytest.mark.parametrize("component", KINDS)
@@ -263,6 +196,9 @@ WRONG = {
     },
     "operator.strategy other than Recreate needs operator.leaderElection": {
         "operator": {"leaderElection": False, "strategy": {"type": "RollingUpdate"}}
+    },
+    "at '/redis/topologySpreadConstraints/0': missing property 'maxSkew'": {
+        "redis": {"topologySpreadConstraints": [{"topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"}]}
     },
     "use --reset-then-reuse-values": {"extraObjects": None},
 }
