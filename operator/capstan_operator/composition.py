@@ -51,6 +51,7 @@ from capstan_operator.metrics_api.place import Place
 from capstan_operator.metrics_api.registration import Registration
 from capstan_operator.metrics_api.server import MetricsApi
 from capstan_operator.models.adopter import Adopter
+from capstan_operator.models.pools import PoolWatch
 from capstan_operator.models.reconciler import ModelReconciler
 from capstan_operator.models.scores import ScoreWatch
 from capstan_operator.policies.cached import CachesTally
@@ -128,7 +129,11 @@ class Runtime:
             history=lambda: kube.versions.histories,
         )
         loader = SnapshotLoader(
-            kube, model_list, cluster_wide=not watched, has_keda=lambda: self.keda_presence.is_installed
+            kube,
+            model_list,
+            cluster_wide=not watched,
+            has_keda=lambda: self.keda_presence.is_installed,
+            has_pools=lambda: self.pools.is_installed,
         )
         self._loader = loader
         self._settings = settings
@@ -217,6 +222,14 @@ class Runtime:
             wake=self.models.wake,
             on_authority=self.external_scaler.rouse,
         )
+        self.pools = PoolWatch(
+            kube,
+            namespaces=watched,
+            is_wanted=settings.build.inference_pools,
+            wake=self.models.wake,
+            models=self._readable_models,
+            tell=self.tell,
+        )
         self.tracks = TracksWatch(
             replicas=self._gateways,
             wake=self.models.wake,
@@ -252,6 +265,7 @@ class Runtime:
             scores=self.scores,
             stable_specs=self.stable_specs,
             counts=self.tracks,
+            pools=self.pools,
             wake_config=self.wake_config,
         )
         self.resync = Resync(
@@ -402,6 +416,7 @@ class Runtime:
             "adopter": self.adopter.run(),
             "registration of the metrics API": self.registration.run(),
             "presence of KEDA": self.keda_presence.run(),
+            "InferencePools": self.pools.run(),
             "autoscalers": self.hpas.run(),
             "resync": self.resync.run(),
             "release check": self.releases.run(),
@@ -465,6 +480,10 @@ class Runtime:
         self.reconciler.told.keep_only(model.key for model in listed.models)
         self.autoscaler.keep_only(model.key for model in listed.models)
         return keys
+
+    async def _readable_models(self) -> list[ObjectKey]:
+        listed = await self._loader.all_models()
+        return [model.key for model in listed.models if model.key.namespace not in listed.unreadable]
 
     def _is_through(self, keys: Iterable[ObjectKey]) -> bool:
         """Whether nothing is left to do for the keys; what a namespace holds up is no fault of the operator."""

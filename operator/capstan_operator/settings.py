@@ -135,6 +135,12 @@ def _read_queue_url(text: str) -> str:
     return text
 
 
+def _read_picker(text: str) -> str:
+    if text and not _PICKER.fullmatch(text.replace(MODEL_PLACE, "model")):
+        raise ValueError(f"must be the name of a Service, {MODEL_PLACE} in it for that of the LLMModel")
+    return text
+
+
 POD_SECURITY: Final = _canonical(
     {
         "runAsNonRoot": True,
@@ -148,12 +154,6 @@ POD_SECURITY: Final = _canonical(
 CONTAINER_SECURITY: Final = _canonical(
     {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
 )
-
-
-def _read_picker(text: str) -> str:
-    if text and not _PICKER.fullmatch(text.replace(MODEL_PLACE, "model")):
-        raise ValueError(f"must be the name of a Service, {MODEL_PLACE} in it for that of the LLMModel")
-    return text
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def render(manifests: Manifests, settings: Settings) -> str:
 
 def _documents(manifests: Manifests, settings: Settings) -> Iterator[str]:
     models = [manifests.models[key] for key in sorted(manifests.models)]
-    snapshot = Snapshot(models=manifests.models)
+    snapshot = Snapshot(models=manifests.models, inference_pools=True)
     for model in models:
         comment = _comment(model)
         for manifest in build_model(model, snapshot, settings.build).objects:

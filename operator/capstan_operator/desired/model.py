@@ -11,6 +11,7 @@ from capstan_operator.api.scaling import ScalingStrategy
 from capstan_operator.desired.autoscaler import NOTHING_SAID, ScalerSays, Use, build_autoscaler
 from capstan_operator.desired.diff import with_applied_hash
 from capstan_operator.desired.faults import find_faults
+from capstan_operator.desired.inference_pool import build_inference_pool
 from capstan_operator.desired.naming import child_labels, selector_labels, weights_name, workload_name
 from capstan_operator.desired.objects import (
     RETAIN_ANNOTATION,
@@ -197,6 +198,8 @@ def _build_objects(
     )
     if has_disruption_budget(spec):
         objects.append(build_disruption_budget(name, selector))
+    if settings.inference_pools and snapshot.inference_pools:
+        objects.append(build_inference_pool(name, selector, settings))
     return objects
 
 

@@ -37,6 +37,8 @@ class Snapshot:
     """Whether HorizontalPodAutoscalers are among the children: they were listed, because a model may have one."""
     scaled_objects: bool = False
     """Whether ScaledObjects and TriggerAuthentications are among the children, for the same reason."""
+    inference_pools: bool = False
+    """Whether InferencePools are among the children: the API server knows them, and RBAC allows to list them."""
     pods: Mapping[ObjectKey, tuple[Manifest, ...]] = field(default_factory=dict)
     revisions: Mapping[ObjectKey, tuple[Manifest, ...]] | None = None
     """ControllerRevisions that carry our labels, by the model that they name; mostly without their data. None: there is

@@ -31,6 +31,7 @@ from capstan_operator.resources.api_resource import (
     CLAIMS,
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
+    INFERENCE_POOLS,
     JOBS,
     KEDA_RESOURCES,
     NODES,
@@ -54,12 +55,14 @@ class SnapshotLoader:
         *,
         cluster_wide: bool = True,
         has_keda: Callable[[], bool] = lambda: False,
+        has_pools: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`has_keda` says whether the API server knows KEDA's kinds."""
+        """`has_keda` says whether the API server knows KEDA's kinds, `has_pools` whether it knows InferencePools."""
         self._kube = kube
         self._models = models
         self._cluster_wide = cluster_wide
         self._has_keda = has_keda
+        self._has_pools = has_pools
 
     async def load(self, keys: Iterable[ObjectKey]) -> Snapshot:
         """List the models of `keys`, and what belongs to them; a key whose model is gone is not in the Snapshot.
@@ -80,14 +83,16 @@ class SnapshotLoader:
         scaled = [model.key for model in models.values() if _may_be_scaled(model, children.get(model.key, ()))]
         scalers = await self._of_some((AUTOSCALERS,), scaled, unread)
         of_keda = await self._of_some(KEDA_RESOURCES, scaled, unread) if self._has_keda() else None
+        pools = await self._of_some((INFERENCE_POOLS,), models, unread) if self._has_pools() else None
         rolling = [model.key for model in models.values() if _may_have_job(model)]
         jobs = await self._of_some((JOBS,), rolling, unread)
-        for found in (*(scalers or ()), *(of_keda or ()), *(jobs or ())):
+        for found in (*(scalers or ()), *(of_keda or ()), *(pools or ()), *(jobs or ())):
             for key, manifests in found.items():
                 children[key] += manifests
         return Snapshot(
             autoscalers=scalers is not None,
             scaled_objects=of_keda is not None,
+            inference_pools=pools is not None,
             models={**models, **await self._members(models, unread)},
             children={key: tuple(found) for key, found in children.items()},
             pods={key: tuple(found) for key, found in listed[-1].items()},

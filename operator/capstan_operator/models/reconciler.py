@@ -44,12 +44,13 @@ from capstan_operator.loop.workqueue import DONE, Outcome, Work
 from capstan_operator.metrics import Metrics
 from capstan_operator.models.adopter import Adopter
 from capstan_operator.models.namesakes import Namesakes, is_child
+from capstan_operator.models.pools import PoolWatch
 from capstan_operator.models.rollouts import NoCounts, Rollouts, TrackCounts, Turn, is_other_split
 from capstan_operator.models.scores import ScoreWatch
 from capstan_operator.models.templates import Templates
 from capstan_operator.models.told import ToldStandings
 from capstan_operator.models.writer import RETRY_REFUSED, ChildWriter, Written
-from capstan_operator.resources.api_resource import SCALED_OBJECTS
+from capstan_operator.resources.api_resource import INFERENCE_POOLS, SCALED_OBJECTS
 from capstan_operator.resources.resource import Manifest, ObjectKey, identity_of, is_owned
 from capstan_operator.settings import Settings
 from capstan_operator.status.compute import compute_status
@@ -84,6 +85,7 @@ class ModelReconciler:
         scores: ScoreWatch | None = None,
         stable_specs: StableSpecs | None = None,
         counts: TrackCounts | None = None,
+        pools: PoolWatch | None = None,
         wake_config: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -100,6 +102,7 @@ class ModelReconciler:
         self._prompts = prompts or PromptSources(kube)
         self._autoscaler = autoscaler
         self._scores = scores or ScoreWatch("", wake=wake)
+        self._pools = pools
         self._wake_config = wake_config
         self._stable_specs = stable_specs or StableSpecs(kube)
         self._rollouts = Rollouts(
@@ -203,6 +206,7 @@ class ModelReconciler:
             self._scores.forget(key)
             self._adopter.report(key, None)
             self._rollouts.forget(key)
+            self._note_pool(key, ())
             return None
         # NB: only what this model needs: the rest of the batch must not reach its status by accident.
         needed = {key, *(member for _, member in named_members(model))}
@@ -211,6 +215,7 @@ class ModelReconciler:
             children={key: snapshot.children.get(key, ())},
             autoscalers=snapshot.autoscalers,
             scaled_objects=snapshot.scaled_objects,
+            inference_pools=snapshot.inference_pools,
             pods={key: snapshot.pods.get(key, ())},
             revisions=None if snapshot.revisions is None else {key: snapshot.revisions.get(key, ())},
             claims=snapshot.claims,
@@ -223,6 +228,7 @@ class ModelReconciler:
         desired = self._without_refused(turn, own, written, desired)
         desired = self._rollouts.waiting(turn, desired)
         self._adopter.report(key, self._rollouts.place(turn, rollout_state(model, desired, own)))
+        self._note_pool(key, own.children[key], could_list=own.inference_pools)
         live, pods = live_deployment(key, own), own.pods[key]
         if desired.faults:
             self._autoscaler.look(model, live, pods=pods)
@@ -282,6 +288,11 @@ class ModelReconciler:
         taken = {identity_of(item): item for item in found if not is_owned(item, model.uid)}
         written = await self._children.write(model, desired, (*children, *revisions), taken=taken)
         return replace(own, children={model.key: tuple(written.live.values())}), written, desired
+
+    def _note_pool(self, key: ObjectKey, children: Iterable[Manifest], *, could_list: bool = True) -> None:
+        if self._pools is not None:
+            has_pool = any(child["kind"] == INFERENCE_POOLS.kind for child in children)
+            self._pools.note(key, has_pool=has_pool, could_list=could_list)
 
     def _without_refused(self, turn: Turn, own: Snapshot, written: Written, desired: DesiredModel) -> DesiredModel:
         """Give what is in force where the template that the model was to take up was refused: it waits again, and what

@@ -1,4 +1,5 @@
-"""How resources of the API are addressed, and those of Kubernetes itself, and of KEDA, that the operator uses."""
+"""How resources of the API are addressed, and those of Kubernetes itself, of KEDA, and of the Gateway API Inference
+Extension, that the operator uses."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ CRDS: Final = ApiResource(
 AUTOSCALERS: Final = ApiResource("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler")
 SCALED_OBJECTS: Final = ApiResource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject")
 TRIGGER_AUTHENTICATIONS: Final = ApiResource("keda.sh", "v1alpha1", "triggerauthentications", "TriggerAuthentication")
+INFERENCE_POOLS: Final = ApiResource("inference.networking.k8s.io", "v1", "inferencepools", "InferencePool")
 API_SERVICES: Final = ApiResource("apiregistration.k8s.io", "v1", "apiservices", "APIService", namespaced=False)
 CLUSTER_ROLES: Final = ApiResource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False)
 
@@ -70,6 +72,7 @@ KEDA_RESOURCES: Final = (SCALED_OBJECTS, TRIGGER_AUTHENTICATIONS)
 BUILT_IN: Final = (
     *CHILD_RESOURCES,
     *KEDA_RESOURCES,
+    INFERENCE_POOLS,
     AUTOSCALERS,
     CONTROLLER_REVISIONS,
     JOBS,
