@@ -15,15 +15,28 @@ import pytest
 from support.compatibility import Row, checked, read
 from support.needs import ROOT
 
-SCRIPT = str(ROOT / "scripts" / "compatibility.py")
 SAID: dict[str, Any] = {"table": "engines", "row": "Index 0 twice", "does": "numbers anew"}
 AGENT: dict[str, Any] = {"table": "agents", "row": "Codex", "does": "shell", "package": "npm:@openai/codex"}
 
 
-def test_the_page_is_fresh() -> None:
+@pytest.fixture(scope="module")
+def script() -> Iterator[ModuleType]:
+    """The script as a module, which collects the tests once."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        found = importlib.import_module("compatibility")
+        rows = found.collect()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(found, "collect", lambda: rows)
+            yield found
+    finally:
+        sys.path.pop(0)
+
+
+def test_the_page_is_fresh(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     """The page is what scripts/compatibility.py makes of the tests, each of which can be collected."""
-    done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert script.main(["--check"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_each_shape_has_a_source() -> None:
@@ -104,26 +117,16 @@ def test_only_what_passed_is_written_down(tmp_path: Path, processes: list[str]) 
         assert read(collected)[3].fails == "nobody has built it"
 
 
-def test_a_row_whose_test_did_not_pass_is_named(tmp_path: Path) -> None:
+def test_a_row_whose_test_did_not_pass_is_named(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The comparison with a run names each row of the page that the run does not hold, and fails."""
     nothing = tmp_path / "passed.json"
     nothing.write_text("[]\n")
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--passed", str(nothing)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "no test of these rows has passed" in done.stderr
-    assert "clients: openai (Python), chat: stream" in done.stderr
-
-
-@pytest.fixture
-def script() -> Iterator[ModuleType]:
-    """The script as a module."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        yield importlib.import_module("compatibility")
-    finally:
-        sys.path.pop(0)
+    assert script.main(["--passed", str(nothing)]) == 1
+    said = capsys.readouterr().err
+    assert "no test of these rows has passed" in said
+    assert "clients: openai (Python), chat: stream" in said
 
 
 def test_a_version_is_never_said_while_a_file_that_pins_is_lost(
@@ -147,15 +150,14 @@ def test_each_list_of_versions_is_there(script: ModuleType) -> None:
     assert [path for paths in script.PINS.values() for path in paths if not path.exists()] == []
 
 
-def test_a_row_that_is_not_on_the_page_is_named(tmp_path: Path) -> None:
+def test_a_row_that_is_not_on_the_page_is_named(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A test whose mark comes from elsewhere, in a file that does not name it, is found by the run that passed it."""
     passed = tmp_path / "passed.json"
     passed.write_text(json.dumps([asdict(Row(**SAID, test="tests/test_elsewhere.py::test_it"))]))
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--passed", str(passed)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert "tests/test_elsewhere.py::test_it: its file does not say 'compatibility'" in done.stderr
+    assert script.main(["--passed", str(passed)]) == 1
+    assert "tests/test_elsewhere.py::test_it: its file does not say 'compatibility'" in capsys.readouterr().err
 
 
 def test_rows_are_grouped_and_what_is_to_come_is_said(script: ModuleType) -> None:
