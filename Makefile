@@ -61,8 +61,8 @@ check: $(VENV)/.installed-dev ## formatting, linting, types, layers, generated f
 format: $(VENV)/.installed-dev ## let ruff format and fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-e2e: $(VENV)/.installed-dev ## the tests on the one-node cluster of ../shared/cluster (needs root)
-	@test -e $(CLUSTER) || { echo "error: $(CLUSTER) is not here; use 'make kind-up' on a machine with Docker" >&2; exit 1; }
+e2e: $(VENV)/.installed-dev ## the tests on a cluster with a node: ../shared/cluster (as root), or the kind cluster of CAPSTAN_TEST_KUBECONFIG
+	@test -e $(CLUSTER) || test -n "$$CAPSTAN_TEST_KUBECONFIG" || { echo "error: $(CLUSTER) is not here, and CAPSTAN_TEST_KUBECONFIG names no kind cluster: see docs/testing.md" >&2; exit 1; }
 	@$(BIN)/python -m pytest -m cluster $(ARGS)
 
 e2e-vllm: $(VENV)/.installed-dev vllm-venv ## real vLLM as a model's pod on that cluster (3.5 GB image, some minutes)

@@ -14,7 +14,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from support import compatibility
-from support.apiserver import api_server
+from support.apiserver import any_api_server, need_controllers
 from support.order import rank_of, scope_of
 
 
@@ -93,11 +93,17 @@ class ByScope(LoadScopeScheduling):
 
 @pytest.fixture(scope="session")
 def kube_api(worker_id: str) -> Iterator[Path]:
-    """The kubeconfig of a real API server with the controller manager, shared by the process: use a namespace each.
+    """The kubeconfig of a real API server, shared by the process: use a namespace each.
 
     CAPSTAN_TEST_API_PORT chooses another port, for two sessions on one machine.
     """
     number = int(worker_id.removeprefix("gw")) if worker_id.startswith("gw") else 0
     port = int(os.environ.get("CAPSTAN_TEST_API_PORT", "7443")) + 4 * number
-    with api_server(port=port, controllers=True) as kubeconfig:
+    with any_api_server(port=port) as kubeconfig:
         yield kubeconfig
+
+
+@pytest.fixture
+def controllers(kube_api: Path) -> None:
+    """Kubernetes' own controllers run: what has lost its owner goes, Deployments make pods."""
+    need_controllers(kube_api)

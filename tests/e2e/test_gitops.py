@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from support.cluster import NAMESPACE, VALUES, Cluster, Manifest, install_chart, simulated
+from support.kubernetes import need_test_cluster
 from support.needs import ROOT
 from support.wait import wait_until
 
@@ -122,11 +123,12 @@ def _application(file: str, repository: Repository, values: Manifest | None = No
 @pytest.fixture(scope="module")
 def gitops(capstan: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GitOps]:
     """Argo CD in charge of the chart, in place of Helm, and of one model; Helm takes over again at the end."""
+    script = need_test_cluster("with Argo CD, which reads a repository of this machine")
     repository = Repository(tmp_path_factory.mktemp("gitops"))
     repository.create()
     repository.commit("Serve chat", chat=_chat())
     capstan.helm("uninstall", "capstan", "--namespace", NAMESPACE, "--wait", "--timeout", "120s")
-    done = subprocess.run([str(capstan.script), "argocd"], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(script), "argocd"], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     health = (ROOT / "helm" / "argocd" / "argocd-cm.yaml").read_text()
     apply = ("apply", "-n", ARGOCD, "--server-side", "--field-manager=capstan", "-f", "-")

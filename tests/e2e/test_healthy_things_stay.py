@@ -2,9 +2,6 @@
 gateways that are silent for a moment."""
 
 import copy
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,31 +129,21 @@ def test_watched_namespace_is_deleted(two_namespaces: Cluster, gateway: str) -> 
 
 
 @contextmanager
-def _stopped(pod_uid: str, program: str) -> Iterator[None]:
+def _stopped(cluster: Cluster, pod: Manifest, program: str) -> Iterator[None]:
     """Stop the processes of a pod's program, as a node that is short of CPU would, while the block runs."""
-    pids = [pid for pid in _processes() if _belongs(pid, pod_uid, program)]
-    assert pids, f"no process of {program} in the pod {pod_uid}"
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    node = pod["spec"]["nodeName"]
+    # The runtime writes the pod's id into the names of control groups with dashes or with underscores.
+    group = pod["metadata"]["uid"].replace("-", "[-_]")
+    find = f"""for at in /proc/[0-9]*; do
+        if grep -qs '{group}' "$at/cgroup" && grep -qsa '{program}' "$at/cmdline"; then echo "${{at#/proc/}}"; fi
+    done"""
+    pids = cluster.nodes.shell(node, find).split()
+    assert pids, f"no process of {program} in the pod {pod['metadata']['name']}"
+    cluster.nodes.shell(node, f"kill -STOP {' '.join(pids)}")
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-
-
-def _processes() -> list[int]:
-    done = subprocess.run(["ps", "-eo", "pid="], capture_output=True, text=True, check=True)
-    return [int(word) for word in done.stdout.split()]
-
-
-def _belongs(pid: int, pod_uid: str, program: str) -> bool:
-    try:
-        group = Path(f"/proc/{pid}/cgroup").read_text()
-        command = Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return False
-    return pod_uid in group.replace("_", "-") and program in command
+        cluster.nodes.shell(node, f"kill -CONT {' '.join(pids)}")
 
 
 def test_silent_gateway_replica(capstan: Cluster, namespace: str) -> None:
@@ -172,7 +159,7 @@ def test_silent_gateway_replica(capstan: Cluster, namespace: str) -> None:
 
     before = versions()
     pod = capstan.list("pods", NAMESPACE, GATEWAY)[0]
-    with _stopped(pod["metadata"]["uid"], "capstan-gateway"):
+    with _stopped(capstan, pod, "capstan-gateway"):
         # A new model has the operator ask every replica again and again.
         capstan.apply(namespace, simulated("new", model={"servedName": f"new-{namespace}"}))
         wait_until(

@@ -48,7 +48,6 @@ def test_answers_from_inside_the_cluster(capstan: Cluster, namespace: str) -> No
     capstan.wait_ready("chat", namespace)
     (pod,) = capstan.list("pods", namespace, "capstan.dev/model=chat")
     assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
-    assert pod["spec"]["nodeName"] == "node-1"
     printed = capstan.run_client(namespace, CHAT.format(url=INSIDE, model=name))
     assert "unknown model: 404" in printed
     assert "answer: " in printed

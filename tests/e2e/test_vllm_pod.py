@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import HOME, NAMESPACE, TAG, VALUES, Cluster, Manifest, install_chart
+from support.cluster import NAMESPACE, TAG, VALUES, Cluster, Manifest, install_chart
+from support.kubernetes import HOME, need_test_cluster
 from support.needs import ROOT
 from support.vllm import need_vllm, tiny_chat_model
 
@@ -32,7 +33,7 @@ VOLUME = "local-19"
 def vllm_worker(capstan: Cluster) -> Iterator[None]:
     """The worker's image on a base that brings vLLM, chosen by the chart."""
     dockerfile = str(ROOT / "tests" / "e2e" / "vllm-cpu" / "Dockerfile")
-    base = [str(capstan.script), "build", "--no-load", "-t", VLLM_BASE, "-f", dockerfile, str(ROOT)]
+    base = [str(need_test_cluster()), "build", "--no-load", "-t", VLLM_BASE, "-f", dockerfile, str(ROOT)]
     subprocess.run(base, check=True, capture_output=True, timeout=1800)
     capstan.build(f"{WORKER}:{TAG}", "worker/Dockerfile", BASE=VLLM_BASE)
     chart = str(ROOT / "helm" / "capstan")

@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from support.jobs import wait_for_job
+from support.kubernetes import has_test_cluster, named_kubeconfig, program
 from support.lock import exclusive
-from support.needs import ROOT, need_cluster_script
+from support.needs import CLUSTER, ROOT, lacking
+from support.nodes import Nodes, OneNode, kind_of, kubeconfig_of_test_cluster
 from support.wait import wait_until
 
-HOME = Path(os.environ.get("CLUSTER_HOME", "/var/lib/test-cluster"))
-CONTAINERD = Path("/run/test-cluster/containerd.sock")
 TAG = "e2e"
 PYTHON_BASE = "python:3.11-slim-bookworm"
 NAMESPACE = "capstan-system"
 NODE_PORT = 30080
+GPUS = 8
+"""Of the node, at first."""
+REDIS = "docker.io/library/redis:7-bookworm"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 Manifest = dict[str, Any]
 VALUES: Manifest = {
@@ -39,16 +42,13 @@ VALUES: Manifest = {
 class Cluster:
     """A running test cluster."""
 
-    script: Path
-
-    @property
-    def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig."""
-        return HOME / "kubeconfig"
+    nodes: Nodes
+    kubeconfig: Path
+    """The administrator's."""
 
     def run(self, *words: str, given: str = "", check: bool = True, seconds: float = 120) -> str:
         """Run a program of the cluster (kubectl, helm); give what it printed, or fail with what it said."""
-        command = [str(HOME / "bin" / words[0]), "--kubeconfig", str(self.kubeconfig), *words[1:]]
+        command = [program(words[0]), "--kubeconfig", str(self.kubeconfig), *words[1:]]
         done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=seconds, check=False)
         assert not check or done.returncode == 0, f"{' '.join(words)}: {done.stderr or done.stdout}"
         return done.stdout
@@ -115,26 +115,21 @@ class Cluster:
 
     def set_gpus(self, count: int) -> None:
         """Have the node say that it has so many GPUs."""
-        subprocess.run([str(self.script), "gpus", str(count)], check=True, capture_output=True, timeout=60)
+        self.nodes.set_gpus(count)
 
     def build(self, tag: str, dockerfile: str, **arguments: str) -> None:
         """Build an image from the repository and load it into the node."""
-        flags = [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]
-        command = [str(self.script), "build", "-t", tag, "-f", str(ROOT / dockerfile), *flags, str(ROOT)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
-        assert done.returncode == 0, f"{dockerfile}: {(done.stdout + done.stderr)[-3000:]}"
+        self.nodes.build(tag, ROOT / dockerfile, arguments)
 
     def tag(self, image: str, tag: str) -> None:
         """Give an image of the node another name; whatever had that name has lost it."""
-        containerd = ["ctr", "-a", str(CONTAINERD), "-n", "k8s.io", "images", "tag", "--force", image, tag]
-        subprocess.run(containerd, check=True, capture_output=True, timeout=60)
+        self.nodes.tag(image, tag)
 
     def kill(self, pod: str, namespace: str) -> None:
         """End a pod's first container as `kill -9` does: at once, without its hook, and not the pod."""
         found = self.get("pod", pod, namespace) or {}
         container = found["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-        task = ["ctr", "-a", str(CONTAINERD), "-n", "k8s.io", "tasks", "kill", "--signal", "SIGKILL", container]
-        subprocess.run(task, check=True, capture_output=True, timeout=60)
+        self.nodes.shell(found["spec"]["nodeName"], f"ctr -n k8s.io tasks kill --signal SIGKILL {container}")
 
     def run_client(self, namespace: str, code: str, *, seconds: float = 60) -> str:
         """Run Python with the official openai client in a pod; give what it printed."""
@@ -190,19 +185,38 @@ def simulated(name: str, **spec: Any) -> Manifest:
 
 @contextmanager
 def running_cluster() -> Iterator[Cluster]:
-    """Start the cluster and end it. In CI, or with CAPSTAN_E2E_KEEP=1, a running one is used, and left running."""
-    script = need_cluster_script()
-    cluster = Cluster(script)
+    """Start the test cluster and end it. In CI, or with CAPSTAN_E2E_KEEP=1, a running one is used, and left running.
+
+    Where there is none, the kind cluster is used that CAPSTAN_TEST_KUBECONFIG names, and left as it is then.
+    """
+    if not has_test_cluster():
+        with _named_cluster() as cluster:
+            yield cluster
+        return
+    cluster = Cluster(OneNode(), kubeconfig_of_test_cluster())
     keep = wait_for_job("images") or os.environ.get("CAPSTAN_E2E_KEEP") == "1"
     if not (keep and cluster.kubeconfig.exists() and "node-1" in cluster.kubectl("get", "nodes", check=False)):
         with exclusive("cluster"):
-            done = subprocess.run([str(script), "up"], capture_output=True, text=True, timeout=300, check=False)
+            done = subprocess.run([str(CLUSTER), "up"], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr
     try:
         yield cluster
     finally:
         if not keep:
-            subprocess.run([str(script), "down"], capture_output=True, timeout=120, check=False)
+            subprocess.run([str(CLUSTER), "down"], capture_output=True, timeout=120, check=False)
+
+
+@contextmanager
+def _named_cluster() -> Iterator[Cluster]:
+    kubeconfig = named_kubeconfig()
+    if kubeconfig is None:
+        lacking(
+            "a cluster with a node: ../shared/cluster and root, or a kind cluster that CAPSTAN_TEST_KUBECONFIG names "
+            "(docs/testing.md says how to make it)"
+        )
+    cluster = Cluster(kind_of(kubeconfig), kubeconfig)
+    cluster.set_gpus(GPUS)
+    yield cluster
 
 
 def build_images(cluster: Cluster) -> None:
@@ -212,8 +226,7 @@ def build_images(cluster: Cluster) -> None:
     for part in ("operator", "gateway", "worker"):
         cluster.build(f"docker.io/capstan/{part}:{TAG}", f"{part}/Dockerfile", BASE=PYTHON_BASE)
     cluster.build(f"docker.io/capstan/e2e-client:{TAG}", "tests/e2e/client/Dockerfile")
-    redis = [str(cluster.script), "load", "docker.io/library/redis:7-bookworm"]
-    subprocess.run(redis, check=True, capture_output=True, timeout=300)
+    cluster.nodes.load(REDIS)
 
 
 def make_namespace(cluster: Cluster, name: str) -> None:

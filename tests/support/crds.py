@@ -9,7 +9,7 @@ from typing import Any
 from kubernetes import client, config
 
 from capstan_contract.names import GROUP, VERSION
-from support.apiserver import kubectl_path
+from support.kubernetes import program
 from support.needs import ROOT
 from support.wait import wait_until
 
@@ -18,7 +18,7 @@ CRDS = ROOT / "crds"
 
 def kubectl(kubeconfig: Path, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     """Run kubectl against the API server, and give what it said."""
-    command = [kubectl_path(), "--kubeconfig", str(kubeconfig), *arguments]
+    command = [program("kubectl"), "--kubeconfig", str(kubeconfig), *arguments]
     return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -36,10 +36,17 @@ def run_envtest(programs: Path, home: Path, *, port: int, controllers: bool) -> 
         (home / "pids" / name).write_text(str(process.pid))
         started.append(process)
 
+    def is_ready() -> bool:
+        for process in started:
+            name = Path(str(process.args[0])).name  # type: ignore[index]
+            if process.poll() is not None:
+                raise RuntimeError(f"{name} has ended: {(home / 'logs' / f'{name}.log').read_text()[-2000:]}")
+        return _answers(pki, port)
+
     try:
         start("etcd", *_etcd(home, port + 2))
         start("kube-apiserver", *_api_server(pki, port, f"http://127.0.0.1:{port + 2}"))
-        wait_until(lambda: _is_ready(pki, port), seconds=120, what=f"the API server (see {home}/logs)")
+        wait_until(is_ready, seconds=120, what="the API server")
         if controllers and (programs / MANAGER).is_file():
             start(MANAGER, *_manager(pki, home, port + 1))
         yield kubeconfig
@@ -108,7 +115,7 @@ def _manager(pki: "_Pki", home: Path, port: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _is_ready(pki: "_Pki", port: int) -> bool:
+def _answers(pki: "_Pki", port: int) -> bool:
     context = ssl.create_default_context(cafile=pki.file("ca.crt"))
     context.load_cert_chain(pki.file("admin.crt"), pki.file("admin.key"))
     try:

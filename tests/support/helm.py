@@ -1,15 +1,13 @@
 """Rendering the chart with the real Helm, for tests."""
 
-import functools
 import json
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from support.lock import exclusive
-from support.needs import ROOT, need_cluster_script
+from support.kubernetes import program
+from support.needs import ROOT
 
 CHART = ROOT / "helm" / "capstan"
 NAMESPACE = "capstan-system"
@@ -17,23 +15,9 @@ PROMETHEUS = "monitoring.coreos.com/v1"
 Values = dict[str, Any]
 
 
-@functools.cache
-def helm_path() -> str:
-    """Give the helm that the test cluster brings; unpack it where no cluster was up yet."""
-    script = need_cluster_script()
-    path = Path("/var/lib/test-cluster/bin/helm")
-    with exclusive("cluster"):  # whoever unpacks has it whole before anybody else looks
-        if not path.exists():
-            home = "/tmp/capstan-unpack"  # noqa: S108 - only a name; `api down` removes it
-            for action in ("up", "down"):
-                command = [str(script), "api", action, "--dir", home, "--port", "7470"]
-                subprocess.run(command, check=True, capture_output=True, timeout=120)
-    return str(path)
-
-
 def run_helm(*arguments: str, values: Values | None = None) -> subprocess.CompletedProcess[str]:
     """Run helm with values as a file on standard input, whatever its exit code."""
-    command = [helm_path(), *arguments, "--values", "-"]
+    command = [program("helm"), *arguments, "--values", "-"]
     given = json.dumps(values or {})
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from support.apiserver import kubectl_path
+from support.kubernetes import program
 
 
 class Kubectl:
@@ -18,7 +18,7 @@ class Kubectl:
     def __call__(self, *arguments: str, stdin: str = "") -> str:
         """Run it; give what it printed."""
         done = subprocess.run(
-            [kubectl_path(), "--kubeconfig", str(self._kubeconfig), *arguments],
+            [program("kubectl"), "--kubeconfig", str(self._kubeconfig), *arguments],
             input=stdin,
             capture_output=True,
             text=True,

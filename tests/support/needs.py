@@ -7,6 +7,7 @@ is a failure, because there everything has to run.
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -16,20 +17,11 @@ CLUSTER = ROOT.parent / "shared" / "cluster" / "cluster"
 DATA = ROOT.parent / "shared" / "data"
 
 
-def lacking(what: str) -> None:
+def lacking(what: str) -> NoReturn:
     """Skip the running test because `what` is missing; in CI, fail it."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"CI must have {what}")
     pytest.skip(f"left out: needs {what}")
-
-
-def need_cluster_script() -> Path:
-    """Give the test cluster's script."""
-    if not CLUSTER.exists():
-        lacking("the test cluster (../shared/cluster)")
-    if os.geteuid() != 0:
-        lacking("root, for the test cluster")
-    return CLUSTER
 
 
 def need_binary(name: str, package: str) -> str:

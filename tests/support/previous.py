@@ -33,8 +33,5 @@ def build_images(cluster: Cluster, tree: Path) -> None:
     if wait_for_job("previous"):
         return
     for part in PARTS:
-        tag = f"docker.io/capstan/{part}:{TAG}"
-        command = [str(cluster.script), "build", "-t", tag, "-f", str(tree / part / "Dockerfile")]
-        command += ["--build-arg", f"BASE={PYTHON_BASE}", str(tree)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
-        assert done.returncode == 0, f"{part}: {(done.stdout + done.stderr)[-3000:]}"
+        dockerfile = tree / part / "Dockerfile"
+        cluster.nodes.build(f"docker.io/capstan/{part}:{TAG}", dockerfile, {"BASE": PYTHON_BASE}, tree=tree)

@@ -19,7 +19,7 @@ from capstan_operator.desired.model import build_model
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.volumes import has_image_volume
 from capstan_operator.settings import BuildSettings
-from support.apiserver import kubectl_path
+from support.kubernetes import program
 from support.wait import wait_until
 
 HERE = Path(__file__).parent
@@ -104,7 +104,7 @@ def _apply(kubeconfig: Path, manifests: str, *, dry_run: bool) -> "subprocess.Co
 
 def _kubectl(kubeconfig: Path, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [kubectl_path(), "--kubeconfig", str(kubeconfig), *arguments],
+        [program("kubectl"), "--kubeconfig", str(kubeconfig), *arguments],
         input=stdin,
         capture_output=True,
         text=True,

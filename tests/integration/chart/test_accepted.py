@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from support.apiserver import kubectl_path
 from support.helm import CHART, NAMESPACE, one, pod_specs, render, run_helm
+from support.kubernetes import program
 from support.wait import wait_until
 
 pytestmark = pytest.mark.apiserver
@@ -36,7 +36,7 @@ def namespace(kube_api: Path) -> Iterator[str]:
 
 
 def _kubectl(kubeconfig: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    command = [kubectl_path(), "--kubeconfig", str(kubeconfig), *arguments]
+    command = [program("kubectl"), "--kubeconfig", str(kubeconfig), *arguments]
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
 
 

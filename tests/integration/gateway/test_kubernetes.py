@@ -18,8 +18,9 @@ from capstan_contract.config import GatewayConfig, ModelEntry, ServiceBackend
 from capstan_contract.names import CONFIG_FILE, shard_object
 from capstan_contract.sharding import split_config
 from fakes.openai_upstream import FakeUpstream
-from support.apiserver import api_server, kubectl_path, stop_api_server
+from support.apiserver import api_server, stop_api_server
 from support.gateway import RunningGateway, entry, running_gateway
+from support.kubernetes import program
 from support.ports import own_address
 from support.wait import eventually, wait_until
 
@@ -43,7 +44,7 @@ class Cluster:
     def kubectl(self, *arguments: str, stdin: object = None) -> str:
         """Run kubectl in the namespace; give its output."""
         done = subprocess.run(
-            [kubectl_path(), "--kubeconfig", str(self.kubeconfig), "-n", self.namespace, *arguments],
+            [program("kubectl"), "--kubeconfig", str(self.kubeconfig), "-n", self.namespace, *arguments],
             input=None if stdin is None else json.dumps(stdin),
             capture_output=True,
             text=True,

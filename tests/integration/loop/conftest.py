@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from capstan_operator.kube.client import KubeClient
+from support.apiserver import need_own
 from support.operator_process import NAMESPACES, OperatorProcess, connect, install_crds, make_namespace
 
 StartOperator = Callable[..., OperatorProcess]
@@ -14,6 +15,7 @@ StartOperator = Callable[..., OperatorProcess]
 @pytest.fixture
 async def kube(kube_api: Path) -> AsyncIterator[KubeClient]:
     """A client of the API server, with the CRD installed."""
+    need_own(kube_api)
     async with connect(kube_api) as client:
         await install_crds(client)
         yield client

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from capstan_operator.settings import BuildSettings, Settings, load_settings
-from support.helm import CHART, helm_path, pod_specs, render, try_render
+from support.helm import CHART, pod_specs, render, try_render
+from support.kubernetes import program
 
 IDS = {"runAsUser", "runAsGroup", "fsGroup"}
 
@@ -47,7 +48,7 @@ def test_a_null_in_a_file_of_values_leaves_a_field_out() -> None:
 def test_a_null_on_the_command_line_leaves_a_field_out() -> None:
     """As Argo CD passes parameters."""
     null = "models.podSecurityContext.runAsUser=null"
-    command = [helm_path(), "template", "capstan", str(CHART), "--kube-version", "1.34.0", "--set", null]
+    command = [program("helm"), "template", "capstan", str(CHART), "--kube-version", "1.34.0", "--set", null]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     found = [document for document in _documents(done.stdout) if document["kind"] == "Deployment"]
     security = json.loads(_read(found).build.model_pod_security)
