@@ -226,6 +226,7 @@ class Runtime:
             kube,
             namespaces=watched,
             is_wanted=settings.build.inference_pools,
+            may_be_left=settings.prune_inference_pools,
             wake=self.models.wake,
             models=self._readable_models,
             tell=self.tell,

@@ -299,6 +299,10 @@ class Settings:
     credential_grace_seconds: float = setting(
         600.0, "how long a key stays in use after its Secret has gone, or its label", above=0
     )
+    prune_inference_pools: bool = setting(
+        False,
+        "without inference_pools: take away those that were made with it; needs the right to list and delete them",
+    )
     metrics_api_port: int = setting(
         0, "where external.metrics.k8s.io is served for the HPAs of models, by TLS; 0: it is not", least=0, most=65535
     )

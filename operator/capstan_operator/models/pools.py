@@ -40,15 +40,20 @@ class PoolWatch:
         *,
         namespaces: Sequence[str],
         is_wanted: bool,
+        may_be_left: bool = False,
         wake: Callable[[ObjectKey], None],
         models: Callable[[], Awaitable[Iterable[ObjectKey]]],
         tell: Tell = lambda *_: None,
     ) -> None:
-        """`namespaces` are those to look in, empty: all. `wake` is called for a model whose pool has changed or gone,
-        and for all `models` once the kind is there. `tell` is told why an install that asks for pools has none."""
+        """`namespaces` are those to look in, empty: all; `may_be_left` says to look although no pools are wanted.
+
+        `wake` is called for a model whose pool has changed or gone, and for all `models` once the kind is there. `tell`
+        is told why an install that asks for pools has none.
+        """
         self._kube = kube
         self._namespaces = namespaces
         self._is_wanted = is_wanted
+        self._may_be_left = may_be_left
         self._wake = wake
         self._models = models
         self._tell = tell
@@ -68,10 +73,16 @@ class PoolWatch:
         (self._believed.add if has_pool else self._believed.discard)(key)
         (self._missed.discard if could_list else self._missed.add)(key)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether to look again: where pools are wanted always, else until those that were left are gone."""
+        left = self._may_be_left and (not self._has_looked or bool(self._seen) or bool(self._believed))
+        return self._is_wanted or left
+
     async def run(self) -> None:
         """Go on until cancelled."""
         loop = asyncio.get_running_loop()
-        while self._is_wanted or self._seen or self._believed or not self._has_looked:
+        while self.has_work:
             began = loop.time()
             await self.step()
             await asyncio.sleep(max(EVERY, (loop.time() - began) / SHARE))

@@ -162,7 +162,7 @@ async def test_it_goes_when_nobody_wants_it(world: World, start_operator: Any) -
     await world.put()
     await world.has_pool()
     operator.stop()
-    start_operator()
+    start_operator(CAPSTAN_PRUNE_INFERENCE_POOLS="true")
     await world.has_no_pool()
     assert await find(world.kube, DEPLOYMENTS, NAME, world.namespace)
 

@@ -251,3 +251,6 @@ def test_what_an_earlier_setting_has_made_can_go() -> None:
     roles = [item for item in objects if item["kind"] == "Role" and item["metadata"]["namespace"] == "team-a"]
     rules = [rule for role in roles for rule in role["rules"] if "inference.networking.k8s.io" in rule["apiGroups"]]
     assert [rule["verbs"] for rule in rules] == [["list", "delete"]]
+    container = pod_specs(objects)["capstan-operator"]["containers"][0]
+    settings = load_settings({entry["name"]: entry["value"] for entry in container["env"] if "value" in entry})
+    assert (settings.build.inference_pools, settings.prune_inference_pools) == (False, True)

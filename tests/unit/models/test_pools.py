@@ -20,6 +20,7 @@ class World:
     """A cluster with two models, and who looks at it."""
 
     wanted: bool = True
+    may_be_left: bool = True
     namespaces: tuple[str, ...] = ()
     kube: ApplyKube = field(default_factory=ApplyKube)
     woken: list[ObjectKey] = field(default_factory=list)
@@ -36,6 +37,7 @@ class World:
             self.kube,
             namespaces=self.namespaces,
             is_wanted=self.wanted,
+            may_be_left=self.may_be_left,
             wake=self.woken.append,
             models=models,
             tell=lambda _type, _reason, note: self.told.append(note),
@@ -103,6 +105,21 @@ async def test_an_install_that_asks_for_none_says_nothing() -> None:
     world.kube.answer("list", Forbidden("may not"))
     await world.step()
     assert (world.told, world.woken) == ([], [])
+
+
+async def test_who_may_not_know_does_not_ask() -> None:
+    """An install without pools has no right to them, and a refusal each time that it starts would be noise. Where some
+    may be left it is looked until they are gone."""
+    assert not World(wanted=False, may_be_left=False).watch.has_work
+    assert World().watch.has_work
+    world = World(wanted=False)
+    world.put()
+    assert world.watch.has_work
+    await world.step()
+    assert world.watch.has_work
+    world.kube.remove("InferencePool", "llama-model", "team")
+    await world.step()
+    assert not world.watch.has_work
 
 
 async def test_a_failure_changes_nothing() -> None:
