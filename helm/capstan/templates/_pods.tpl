@@ -168,3 +168,34 @@ spec:
     matchLabels:
       {{- include "capstan.selector" . | nindent 6 }}
 {{- end }}
+
+{{/* "true" where the release believes in authorities of its own. Takes $, as the three that follow. */}}
+{{- define "capstan.hasAuthorities" -}}
+{{- if or .Values.caBundle.configMap .Values.caBundle.secret -}}true{{- end -}}
+{{- end }}
+
+{{/* The variable by which OpenSSL, and so all that the components dial by, finds them. */}}
+{{- define "capstan.authorityEnv" -}}
+{{- if include "capstan.hasAuthorities" . -}}
+- name: SSL_CERT_FILE
+  value: /etc/capstan/ca/ca.crt
+{{- end -}}
+{{- end }}
+
+{{- define "capstan.authorityMount" -}}
+{{- if include "capstan.hasAuthorities" . -}}
+- {name: capstan-ca, mountPath: /etc/capstan/ca, readOnly: true}
+{{- end -}}
+{{- end }}
+
+{{- define "capstan.authorityVolume" -}}
+{{- with .Values.caBundle -}}
+{{- if .configMap -}}
+- name: capstan-ca
+  configMap: {name: {{ .configMap }}, items: [{key: {{ .key | quote }}, path: ca.crt}]}
+{{- else if .secret -}}
+- name: capstan-ca
+  secret: {secretName: {{ .secret }}, items: [{key: {{ .key | quote }}, path: ca.crt}]}
+{{- end -}}
+{{- end -}}
+{{- end }}

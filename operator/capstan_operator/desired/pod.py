@@ -39,6 +39,7 @@ from capstan_operator.desired.reserved import Facts
 from capstan_operator.desired.snapshot import PodHash
 from capstan_operator.desired.volumes import (
     authority_environment,
+    authority_mounts,
     cache_environment,
     engine_mounts,
     pod_volumes,
@@ -189,10 +190,15 @@ def _sidecar(model: Model, spec: LLMModelSpec, settings: BuildSettings, queue: l
         "env": [
             {"name": FIRST_WORKERS_VARIABLE, "value": FIRST_WORKERS_WORD},
             *queue,
+            *({"name": name, "value": value} for name, value in authority_environment(settings).items()),
         ],
         "ports": [_worker_port()],
         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *worker_mounts(spec)],  # noqa: S108
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            *worker_mounts(spec),
+            *authority_mounts(settings),
+        ],
         "securityContext": container_security(settings),
         "livenessProbe": _probe(_get("/healthz"), period=10, failures=6),
     }

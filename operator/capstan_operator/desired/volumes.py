@@ -196,9 +196,12 @@ def engine_mounts(spec: LLMModelSpec, settings: BuildSettings) -> list[dict[str,
     for number, file in enumerate(spec.engine.files):
         # NB: a file by itself, so that what the image has in its folder stays.
         mounts.append({"name": FILES_VOLUME, "mountPath": file.path, "subPath": str(number), "readOnly": True})
-    if has_authorities(settings):
-        mounts.append({"name": CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True})
-    return mounts
+    return [*mounts, *authority_mounts(settings)]
+
+
+def authority_mounts(settings: BuildSettings) -> list[dict[str, Any]]:
+    """Give the mount of the authorities of the install."""
+    return [{"name": CA_VOLUME, "mountPath": CA_FOLDER, "readOnly": True}] if has_authorities(settings) else []
 
 
 def worker_mounts(spec: LLMModelSpec) -> list[dict[str, Any]]:

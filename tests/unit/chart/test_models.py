@@ -92,3 +92,22 @@ def test_values_that_cannot_be_meant_are_refused(values: dict[str, Any], says: s
     done = try_render(values)
     assert done.returncode != 0
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["configMap", "secret"])
+def test_authorities_are_those_of_every_component(kind: str) -> None:
+    """The operator, the gateway and the scorer mount them and are told where, whatever else they have."""
+    values = {"caBundle": {kind: "company", "key": "bundle.pem"}, "scorer": {"enabled": True}}
+    source = {"name": "company"} if kind == "configMap" else {"secretName": "company"}
+    specs = pod_specs(render(values))
+    for name in ("capstan-operator", "capstan-gateway", "capstan-scorer"):
+        (container,) = specs[name]["containers"]
+        assert {"name": "SSL_CERT_FILE", "value": "/etc/capstan/ca/ca.crt"} in container["env"]
+        assert {"name": "capstan-ca", "mountPath": "/etc/capstan/ca", "readOnly": True} in container["volumeMounts"]
+        mounted = {"name": "capstan-ca", kind: {**source, "items": [{"key": "bundle.pem", "path": "ca.crt"}]}}
+        assert mounted in specs[name]["volumes"]
+
+
+def test_without_authorities_of_its_own_nothing_is_mounted() -> None:
+    """The images' own ones are believed."""
+    assert "capstan-ca" not in str(render({"scorer": {"enabled": True}}))
