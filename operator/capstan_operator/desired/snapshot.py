@@ -45,6 +45,9 @@ class Snapshot:
     no API server, or RBAC does not allow to list them, so none is kept."""
     claims: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
     """Existing PersistentVolumeClaims that a model names (pvc:// or cache.claimName), under (namespace, claim name)."""
+    mounted: Mapping[ObjectKey, Manifest | None] = field(default_factory=dict)
+    """ConfigMaps that pods mount which their nodes have not prepared yet; None: there is none of this name. Others were
+    not looked for, or could not be read."""
     unread: Mapping[ObjectKey, OperatorError] = field(default_factory=dict)
     """Models of which something could not be read this time, and why: nothing may be decided about them."""
     nodes: tuple[NodeCapacity, ...] | None = None

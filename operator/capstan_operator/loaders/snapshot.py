@@ -15,6 +15,7 @@ from typing import Final
 from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL, MODEL_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.desired.members import named_members
+from capstan_operator.desired.mounts import mounted_by, waits_for_mounts
 from capstan_operator.desired.replicas import is_scaled
 from capstan_operator.desired.rollouts.memory import ROLLOUT
 from capstan_operator.desired.rollouts.revisions import has_steps
@@ -29,6 +30,7 @@ from capstan_operator.resources.api_resource import (
     AUTOSCALERS,
     CHILD_RESOURCES,
     CLAIMS,
+    CONFIG_MAPS,
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     INFERENCE_POOLS,
@@ -42,6 +44,8 @@ from capstan_operator.resources.resource import Manifest, ObjectKey
 
 MANY_NAMESPACES: Final = 6
 MANY_NODES: Final = 20
+MOST_MOUNTED: Final = 64
+"""ConfigMaps that are looked for in one batch: the others are when the first ones are there, or at the next look."""
 LIVE_PODS: Final = "status.phase!=Succeeded,status.phase!=Failed"
 
 
@@ -98,6 +102,7 @@ class SnapshotLoader:
             pods={key: tuple(found) for key, found in listed[-1].items()},
             revisions=revisions,
             claims=await self._claims(models.values(), unread),
+            mounted=await self._mounted(listed[-1]),
             unread=unread,
         )
 
@@ -250,6 +255,28 @@ class SnapshotLoader:
             )
         )
         return {_key(item): item for page in pages for item in page.items}
+
+    async def _mounted(self, pods: Mapping[ObjectKey, Iterable[Manifest]]) -> dict[ObjectKey, Manifest | None]:
+        """Look for the ConfigMaps that a node may be waiting for: of pods that come up as they should, few and once."""
+        wanted = {
+            ObjectKey(key.namespace, one.name)
+            for key, found in pods.items()
+            for pod in found
+            if waits_for_mounts(pod)
+            for one in mounted_by(pod)
+            if one.kind == CONFIG_MAPS.kind
+        }
+
+        async def look(key: ObjectKey) -> tuple[Manifest, ...] | None:
+            try:
+                fields = f"metadata.name={key.name}"
+                return tuple((await self._kube.list(CONFIG_MAPS, namespace=key.namespace, field_selector=fields)).items)
+            except KubeError:
+                return None  # then nothing is known of it, which keeps nobody from anything
+
+        looked = sorted(wanted)[:MOST_MOUNTED]
+        found = await asyncio.gather(*map(look, looked))
+        return {key: next(iter(items), None) for key, items in zip(looked, found, strict=True) if items is not None}
 
     def is_cluster_wide(self, keys: Iterable[ObjectKey]) -> bool:
         """Whether what belongs to `keys` is listed in the whole cluster at once, not in each namespace."""

@@ -130,6 +130,22 @@ def _dropped_image(facts: Facts) -> Finding | None:
     return Finding("False", "ImageVolumesMissing", needs)
 
 
+def _dropped_claims(facts: Facts) -> Finding | None:
+    """An API server without Dynamic Resource Allocation drops the claims of a pod and says nothing."""
+    live, spec = facts.deployment, facts.spec
+    if spec is None or not spec.resources.claims or live is None or template_hash(live) != facts.desired.pod_hash:
+        return None
+    if ((live["spec"].get("template") or {}).get("spec") or {}).get("resourceClaims"):
+        return None
+    needs = "`spec.resources.claims` needs Kubernetes 1.34, or the feature gate DynamicResourceAllocation"
+    return Finding("False", "ResourceClaimsMissing", f"{needs}: without it the replicas have none of these devices")
+
+
+def _dropped_claims_is_true(facts: Facts) -> Finding | None:
+    found = _dropped_claims(facts)
+    return Finding("True", found.reason, found.message) if found else None
+
+
 def _missing_claim(facts: Facts) -> Finding | None:
     missing = (name for name, claim in facts.claims if claim is None)
     return next(
@@ -473,6 +489,7 @@ CHAINS: Final[Mapping[str, tuple[Check, ...]]] = MappingProxyType(
             _lost_fallbacks_is_true,
             _members_need_help,
             _weights_lost_is_true,
+            _dropped_claims_is_true,
             _hopeless_is_true,
             _deadline_is_true,
             lambda facts: trouble_of(facts.steps),

@@ -1,6 +1,6 @@
 """Everything that the checks look at, gathered first, so that a check is one question."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -108,7 +108,9 @@ def gather_facts(
     active = [pod for pod in pods if is_active(pod)]
     new = tuple(pod for pod in active if pod_hash_of(pod) == desired.pod_hash)
     wanted = wanted_replicas(spec, deployment) if spec and spec.has_engine else 0
-    problem = _claim_problem(model, active, wanted, snapshot) or _pod_problem(spec, deployment, desired, pods, now)
+    problem = _claim_problem(model, active, wanted, snapshot) or _pod_problem(
+        spec, deployment, desired, pods, now, snapshot.mounted
+    )
     times = (problem.recheck_after if problem else None, seconds_to_judge(new, now))
     return Facts(
         model=model,
@@ -152,6 +154,7 @@ def _pod_problem(
     desired: DesiredModel,
     pods: Sequence[Manifest],
     now: datetime,
+    mounted: Mapping[ObjectKey, Manifest | None],
 ) -> Problem | None:
     if spec is None:
         return None
@@ -167,6 +170,7 @@ def _pod_problem(
         gpu_resource=spec.resources.gpuResource,
         now=now,
         leaving=leaving,
+        mounted=mounted,
     ) or find_refusal(deployment, leaving=leaving, now=now)
     giving_way = rollout is not None and rollout.mode is RolloutMode.IN_PLACE and _has_old(active, desired)
     if found and giving_way and found.reason in _MENDED_IN_PLACE:

@@ -5,13 +5,15 @@ Messages are the same for the same cause: no counters, no times, no names of pod
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
+from capstan_operator.desired.mounts import Mounted, missing_of, mounted_by, waits_for_mounts
 from capstan_operator.desired.pods import are_pods_refused, condition_of, unschedulable
 from capstan_operator.desired.shortage import EXCEEDED_QUOTA
-from capstan_operator.resources.resource import Manifest
+from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.status.types import Problem
 
 PATIENCE_SECONDS: Final = 300.0
@@ -22,6 +24,8 @@ _PULL_REASONS: Final = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
 )
 _CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+_NO_ACCOUNT: Final = re.compile(r'serviceaccount "([^"]*)" not found')
+_NOT_THERE: Final = re.compile(r"not found$|^couldn't find key ")
 _REFUSED_POD: Final = re.compile(r'pods "[^"]*" is forbidden: ')
 
 
@@ -39,21 +43,29 @@ class _Container:
 
 
 def find_pod_problem(
-    pods: Sequence[Manifest], *, gpus: int, gpu_resource: str, now: datetime, leaving: Sequence[Manifest] = ()
+    pods: Sequence[Manifest],
+    *,
+    gpus: int,
+    gpu_resource: str,
+    now: datetime,
+    leaving: Sequence[Manifest] = (),
+    mounted: Mapping[ObjectKey, Manifest | None] = MappingProxyType({}),
 ) -> Problem | None:
     """Give the first thing, in the order of certainty, that keeps one of these pods from becoming ready.
 
     `leaving` are pods that are being stopped and may still hold what these wait for: nobody is called before the end
-    of their grace.
+    of their grace. `mounted` are ConfigMaps that were looked for; None: there is none of this name.
     """
     containers = sorted((c for pod in pods for c in _containers(pod)), key=lambda c: (c.name, c.image))
     for check in _CONTAINER_CHECKS:
         if found := [problem for container in containers if (problem := check(container))]:
-            return _worst(found)
+            worst = _worst(found)
+            return _with_pull_secrets(worst, pods) if worst and worst.reason == "ImagePullFailed" else worst
     grace = _grace(leaving, now)
     unplaced = [_unscheduled(pod, gpus, gpu_resource, now, grace) for pod in pods if unschedulable(pod)]
+    lacking = [problem for pod in pods if (problem := _lacks(pod, mounted))]
     unprepared = [problem for pod in pods if (problem := _unprepared(pod, now))]
-    return _worst(unplaced) or _worst(unprepared)
+    return _worst(unplaced) or _worst(lacking) or _worst(unprepared)
 
 
 def seconds_to_judge(pods: Sequence[Manifest], now: datetime) -> float | None:
@@ -68,6 +80,9 @@ def find_refusal(deployment: Manifest | None, *, leaving: Sequence[Manifest], no
     if deployment is None or not are_pods_refused(deployment):
         return None
     says = str((condition_of(deployment, "ReplicaFailure") or {}).get("message", ""))
+    if missing := _NO_ACCOUNT.search(says):
+        account = f"the ServiceAccount '{missing[1]}' does not exist in the namespace of the model"
+        return Problem("ServiceAccountNotFound", f"{account}: create it, or change `spec.pods.serviceAccountName`")
     left = _grace(leaving, now) if EXCEEDED_QUOTA in says else 0.0
     return Problem(
         "PodsRefused",
@@ -102,12 +117,23 @@ def _image_pull(container: _Container) -> Problem | None:
     return Problem("ImagePullFailed", f"the image '{container.image}' of container '{container.name}' cannot be pulled")
 
 
+def _with_pull_secrets(problem: Problem, pods: Sequence[Manifest]) -> Problem:
+    """Name the Secrets that are looked for: a node says nothing in a pod's status of one that is not there."""
+    named = {str(one.get("name")) for pod in pods for one in (pod.get("spec") or {}).get("imagePullSecrets") or ()}
+    if not named:
+        return problem
+    secrets = ", ".join(f"'{name}'" for name in sorted(named))
+    return replace(problem, message=f"{problem.message}; Secrets of this namespace that it is pulled with: {secrets}")
+
+
 def _configuration(container: _Container) -> Problem | None:
     reason = container.waiting.get("reason")
     if reason not in _CONFIG_REASONS:
         return None
     # Only this one speaks of the manifest; the others name containers and processes, differently each time.
-    detail = f": {container.waiting.get('message', '')}" if reason == "CreateContainerConfigError" else ""
+    says = str(container.waiting.get("message", "")) if reason == "CreateContainerConfigError" else ""
+    todo = "; create it in the namespace of the model, and the replica goes on" if _NOT_THERE.search(says) else ""
+    detail = f": {says}{todo}" if says else ""
     return Problem("ContainerConfigError", f"container '{container.name}' cannot be started{detail}")
 
 
@@ -158,18 +184,31 @@ def _unprepared(pod: Manifest, now: datetime) -> Problem | None:
     since = _preparing_since(pod)
     if since is None or _age(since, now) < PATIENCE_SECONDS:
         return None
+    secrets = [_described(one) for one in mounted_by(pod) if one.kind == "Secret"]
+    named = f"; of Secrets it mounts {', '.join(secrets)}" if secrets else ""
     message = "a node cannot prepare the pod: a ConfigMap, Secret or claim that it mounts may be missing or in use"
-    return Problem("PodNotPrepared", message)
+    return Problem("PodNotPrepared", f"{message}{named}")
+
+
+def _described(one: Mounted) -> str:
+    return f"'{one.name}'" + (f" (key {', '.join(map(repr, one.keys))})" if one.keys else "")
+
+
+def _lacks(pod: Manifest, mounted: Mapping[ObjectKey, Manifest | None]) -> Problem | None:
+    """A node took the pod, and what it mounts is known to be missing: no waiting ends that."""
+    if not waits_for_mounts(pod):
+        return None
+    for one in mounted_by(pod):
+        key = ObjectKey(str(pod["metadata"].get("namespace")), one.name)
+        if one.kind == "ConfigMap" and key in mounted and (what := missing_of(one, mounted[key])):
+            reason = "ConfigMapNotFound" if mounted[key] is None else "ConfigMapKeyNotFound"
+            return Problem(reason, f"a replica mounts {what}")
+    return None
 
 
 def _preparing_since(pod: Manifest) -> str | None:
-    prepared, placed = condition_of(pod, "PodReadyToStartContainers") or {}, condition_of(pod, "PodScheduled") or {}
-    waits = prepared.get("status") == "False" and placed.get("status") == "True" and not _has_run(pod)
-    return str(placed.get("lastTransitionTime") or "") or None if waits else None
-
-
-def _has_run(pod: Manifest) -> bool:
-    return any(container.ready or container.restarts or container.last for container in _containers(pod))
+    placed = condition_of(pod, "PodScheduled") or {}
+    return str(placed.get("lastTransitionTime") or "") or None if waits_for_mounts(pod) else None
 
 
 def _grace(leaving: Sequence[Manifest], now: datetime) -> float:

@@ -38,6 +38,8 @@ from support.plainmodels import (
 EXPECTED = Path(__file__).parent / "expected.yaml"
 RUNS = Acknowledgement(AckState.ACKNOWLEDGED, acknowledged=2, ready=2)
 Told = dict[str, Any]
+FILE = {"files": [{"path": "/templates/chat", "configMapKeyRef": {"name": "templates", "key": "chat"}}]}
+HIDDEN_FILE = {"files": [{"path": "/etc/key", "secretKeyRef": {"name": "hidden", "key": "key"}}]}
 
 
 def tell(model: Model, snapshot: Snapshot, ack: Acknowledgement = RUNS, *, minutes: int = 0, **options: Any) -> Told:
@@ -107,6 +109,34 @@ def unprepared(minutes: int) -> Told:
         {"type": "PodReadyToStartContainers", "status": "False"},
     ]
     return tell(model, live(model, make_pod("new", hash_of(model), conditions=conditions)), minutes=minutes)
+
+
+def lacking(found: Manifest | None, **spec: Any) -> Told:
+    """A pod that its node cannot prepare, and what was found of the ConfigMap that it mounts."""
+    model = make_model(**spec)
+    volumes = deployment_of(model)["spec"]["template"]["spec"]["volumes"]
+    conditions = [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-05-04T11:56:00Z"},
+        {"type": "PodReadyToStartContainers", "status": "False"},
+    ]
+    pod = make_pod("new", hash_of(model), spec={"volumes": volumes}, conditions=conditions)
+    snapshot = replace(live(model, pod), mounted={ObjectKey("team", "templates"): found})
+    return tell(model, snapshot, minutes=1)
+
+
+def dropped_claims() -> Told:
+    """An API server without Dynamic Resource Allocation."""
+    model = make_model(resources={"claims": [{"name": "gpus", "resourceClaimTemplateName": "pair"}]})
+    deployment = deployment_of(model)
+    del deployment["spec"]["template"]["spec"]["resourceClaims"]
+    return tell(model, snapshot_of(model, deployment))
+
+
+def unpulled() -> Told:
+    """A pod with pull secrets whose image cannot be pulled."""
+    model = make_model(pods={"imagePullSecrets": [{"name": "registry"}]})
+    pod = waiting_pod("p", hash_of(model), state={"waiting": {"reason": "ImagePullBackOff"}})
+    return tell(model, live(model, {**pod, "spec": {"imagePullSecrets": [{"name": "registry"}, {"name": "team"}]}}))
 
 
 def overdue(*, ready: bool = False) -> Told:
@@ -342,6 +372,15 @@ SCENES: dict[str, Callable[[], Told]] = {
     "pod without a node for long": lambda: unplaced("0/1 nodes are available: 1 had a taint.", minutes=9),
     "pod that waits for its node": lambda: unprepared(0),
     "pod that waits too long for its node": lambda: unprepared(1),
+    "pod whose template file is not there": lambda: lacking(None, engine=FILE),
+    "pod whose template file has another key": lambda: lacking({"data": {"other": "x"}}, engine=FILE),
+    "pod whose template file is there": lambda: lacking({"data": {"chat": "x"}}, engine=FILE),
+    "pod whose hidden file may be missing": lambda: lacking({}, engine=HIDDEN_FILE),
+    "pod with pull secrets that cannot be pulled": unpulled,
+    "claims of devices that are dropped": dropped_claims,
+    "pods of an account that is not there": lambda: refused(
+        'error looking up service account team/models: serviceaccount "models" not found'
+    ),
     "pods that a quota refuses": lambda: refused("exceeded quota: gpus"),
     "pods that are refused": lambda: refused("violates PodSecurity"),
     "rollout that is overdue": overdue,
