@@ -19,6 +19,7 @@ from capstan_operator.desired.model import build_model
 from capstan_operator.desired.name_rules import NameRules
 from capstan_operator.desired.profiled import ProfiledSpec, gifts_of
 from capstan_operator.desired.snapshot import Snapshot
+from capstan_operator.manifests.brought import with_brought
 from capstan_operator.manifests.collect import Manifests, load_manifests
 from capstan_operator.manifests.documents import Severity
 from capstan_operator.manifests.profiles import with_profiles
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the objects, and warnings beside them; print only what is wrong, and give 1, when something is."""
     loaded = load_manifests(arguments.paths, namespace=arguments.namespace)
-    manifests = with_prompts(with_profiles(loaded, missing=Severity.ERROR))
+    manifests = with_brought(with_prompts(with_profiles(loaded, missing=Severity.ERROR)))
     try:
         settings = load_settings()
     except SettingsError as error:

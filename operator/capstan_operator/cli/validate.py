@@ -21,6 +21,7 @@ from capstan_operator.desired.name_rules import CONFLICTED, NO_RULES, NameRules
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.policies import find_target_faults
 from capstan_operator.desired.types import LeftOut, LostFallback, PolicyVerdict
+from capstan_operator.manifests.brought import with_brought
 from capstan_operator.manifests.collect import Address, Manifests, load_manifests
 from capstan_operator.manifests.documents import Diagnostic, Document, Severity, about
 from capstan_operator.manifests.judge import judge_resources
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print every diagnostic and a summary; 1 when one of them is an error."""
     loaded = load_manifests(arguments.paths, namespace=arguments.namespace)
-    manifests = with_suites(with_prompts(with_profiles(loaded)))
+    manifests = with_suites(with_brought(with_prompts(with_profiles(loaded))))
     try:
         rules = NameRules.from_settings(load_settings())
     except SettingsError as error:

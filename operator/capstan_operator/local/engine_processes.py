@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from capstan_operator.local.configdir import write_atomically
-from capstan_operator.local.launch import Launch, engine_command
+from capstan_operator.local.launch import Launch, engine_command, engine_environment
 from capstan_operator.local.plan import Crashes, Plan, Process, Slot, State
 from capstan_operator.local.ports import free_ports
 from capstan_operator.local.process import Child
@@ -136,11 +136,12 @@ class Engines:
     async def _start(self, process: Process) -> _Engine:
         port, worker_port = free_ports(2)
         name = log_name(process.slot)
-        prefixes = self._write_prefixes(name, process.launch)
+        launch, prefixes = process.launch, self._write_prefixes(name, process.launch)
+        places = self._write_files(f"{name}.{process.id}", launch)
         child = await Child.start(
-            engine_command(process.launch, port=port, worker_port=worker_port, prefixes=prefixes),
+            engine_command(launch, port=port, worker_port=worker_port, prefixes=prefixes, places=places),
             log=self._folder / "logs" / f"{name}.log",
-            environment=self._environment | dict(process.launch.environment),
+            environment=self._environment | engine_environment(launch, places),
         )
         self._say(str(process.slot.model.name), f"starting {process.launch.title} (log: {child.log})")
         located = replace(process, url=f"http://127.0.0.1:{port}", worker_url=f"http://127.0.0.1:{worker_port}")
@@ -152,6 +153,17 @@ class Engines:
         path = self._folder / "prefixes" / f"{name}.json"
         write_atomically(path, json.dumps([{"name": key, "system": text} for key, text in launch.prefixes]))
         return path
+
+    def _write_files(self, name: str, launch: Launch) -> dict[str, str]:
+        """Write the files of an engine; give where each is, by its path in a container."""
+        places: dict[str, str] = {}
+        for number, (path, content) in enumerate(launch.files):
+            # NB: some engines go by the end of a file's name.
+            place = self._folder / "files" / name / str(number) / Path(path).name
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place.write_bytes(content)
+            places[path] = str(place)
+        return places
 
     async def _until_ready(self, engine: _Engine, begun: float) -> None:
         """Wait until the engine says that it is ready; return early when it ends."""

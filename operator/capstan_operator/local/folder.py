@@ -1,13 +1,15 @@
 """The folder of manifests: what it says now, and of a file that is wrong, what it said when it was right last."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from capstan_operator.api.kinds import Model, Policy
+from capstan_operator.desired.brought import Brought
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.policy_kinds import find_policy_faults
 from capstan_operator.desired.profiles import NO_PROFILES
+from capstan_operator.manifests.brought import brought_by, notices_of_sources, with_brought
 from capstan_operator.manifests.collect import collect
 from capstan_operator.manifests.documents import Diagnostic, Document, Severity
 from capstan_operator.manifests.judge import find_resource_faults
@@ -30,6 +32,8 @@ class Reading:
     news: tuple[tuple[str, str], ...]
     """(subject, sentence) for faults that were not there at the last reading, and for those that are gone."""
     policies: tuple[Policy, ...] = ()
+    brought: Mapping[ObjectKey, Brought] = field(default_factory=dict)
+    """Variables and files that the engines of models have of ConfigMaps and Secrets in the folder."""
 
 
 class Folder:
@@ -43,6 +47,7 @@ class Folder:
         self._models: tuple[Model, ...] = ()
         self._policies: tuple[Policy, ...] = ()
         self._profiles = NO_PROFILES
+        self._brought: Mapping[ObjectKey, Brought] = {}
 
     @property
     def watched(self) -> Path:
@@ -59,7 +64,7 @@ class Folder:
         """Read all files. A file with a fault, or one that is being written, counts as it was when it was right."""
         texts, diagnostics = read_texts([self._path])
         if (texts, diagnostics) == self._seen:
-            return Reading(self._models, (), self._policies)
+            return Reading(self._models, (), self._policies, self._brought)
         self._seen = (texts, list(diagnostics))
         unreadable = {diagnostic.file for diagnostic in diagnostics}
         documents: list[Document] = []
@@ -77,15 +82,23 @@ class Folder:
             documents += found
         self._good = good
         collected = collect(documents)
-        used = notices_of_used(collected) | notices_of_profiles(collected)
+        used = notices_of_used(collected) | notices_of_profiles(collected) | notices_of_sources(collected)
         collected = with_profiles(collected, last=self._profiles)
         self._profiles = profiles_in(collected, last=self._profiles)
-        collected = with_prompts(collected, last=self._prompts_of)
+        collected = with_brought(with_prompts(collected, last=self._prompts_of))
+        self._brought = {key: self._unless_faulty(key, found) for key, found in brought_by(collected).items()}
         diagnostics = [one for one in diagnostics if one not in used]
         diagnostics += [diagnostic for diagnostic in collected.diagnostics if diagnostic not in diagnostics]
-        self._models = tuple(model for model in collected.models.values() if not find_faults(model))
+        self._models = tuple(model for model in collected.models.values() if self._is_usable(model))
         self._policies = tuple(policy for policy in collected.policies.values() if not find_policy_faults(policy))
-        return Reading(self._models, tuple(self._news(diagnostics)), self._policies)
+        return Reading(self._models, tuple(self._news(diagnostics)), self._policies, self._brought)
+
+    def _unless_faulty(self, key: ObjectKey, found: Brought) -> Brought:
+        """Give what was right before where what is there now is not."""
+        return self._brought.get(key, found) if found.faults else found
+
+    def _is_usable(self, model: Model) -> bool:
+        return not find_faults(model) and not self._brought[model.key].faults
 
     def _prompts_of(self, key: ObjectKey) -> Mapping[str, str]:
         """Give the prompts that were in force of a model: one that is away stays as it was."""

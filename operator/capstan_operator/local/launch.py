@@ -9,6 +9,7 @@ from capstan_contract.config import Task
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import Engine, EngineType, LLMModelSpec
 from capstan_operator.desired import replicas
+from capstan_operator.desired.brought import Brought
 from capstan_operator.desired.engine import simulator_arguments, vllm_arguments
 from capstan_operator.desired.faults import judge_faults
 from capstan_operator.desired.queueing import queue_variables
@@ -36,6 +37,8 @@ class Launch:
     """Whether vLLM tells its worker which blocks it holds."""
     prefixes: tuple[tuple[str, str], ...] = ()
     """(name, system message) of the prompts to keep warm."""
+    files: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    """(path in the container, content) of files that its arguments and variables name."""
     drain_seconds: float = field(default=600.0, compare=False)
     """How long its last requests may take when it is replaced."""
 
@@ -82,8 +85,11 @@ def on_chosen_engine(model: Model, choices: Choices) -> Model:
     return replace(model, judged=None, spec=model.spec.model_copy(update={"engine": engine}))
 
 
-def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
-    """Decide how the engine of a model is started; None when it has none because it is external, virtual or faulty."""
+def plan_launch(model: Model, choices: Choices, brought: Brought = Brought()) -> Launch | NotHere | None:  # noqa: B008
+    """Decide how the engine of a model is started; None when it has none because it is external, virtual or faulty.
+
+    `brought` is what it has of ConfigMaps and Secrets.
+    """
     spec = model.spec
     if spec is None or not spec.has_engine:
         return None
@@ -93,6 +99,7 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
     # A variable whose value is in a Secret or a ConfigMap keeps the value that it has in Capstan's own environment.
     environment = (
         *_queue_environment(model, spec, choices),
+        *brought.variables,
         *((variable.name, variable.value) for variable in spec.engine.env if variable.value is not None),
     )
     prefixes = tuple(spec.prompts.items())
@@ -102,6 +109,7 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
         "task": spec.model.task,
         "environment": environment,
         "prefixes": prefixes,
+        "files": brought.files,
         "drain_seconds": float(spec.serving.timeouts.totalSeconds),
     }
     match engine:
@@ -117,6 +125,8 @@ def plan_launch(model: Model, choices: Choices) -> Launch | NotHere | None:
             if choices.vllm_python is None:
                 return NotHere(f"vLLM is not installed here: {HINT_VLLM}")
             arguments = tuple(vllm_arguments(spec, name=model.key.name, path=weights))
+            if path := _file_that_is_not_here(spec, brought, arguments):
+                return NotHere(f"the file {path} is of a ConfigMap or Secret that no manifest here has")
             events = spec.engine.tells_blocks
             return Launch(python=choices.vllm_python, arguments=arguments, events=events, **common)  # type: ignore[arg-type]
         case _:
@@ -134,17 +144,41 @@ def wanted_replicas(spec: LLMModelSpec) -> int:
     return min(wanted if spec.scaling is None else max(wanted, 1), MOST_REPLICAS)
 
 
-def engine_command(launch: Launch, *, port: int, worker_port: int, prefixes: Path | None) -> list[str]:
-    """Give the command line of a launch. Where it listens is ours to say, so that comes after the user's arguments."""
+def _file_that_is_not_here(spec: LLMModelSpec, brought: Brought, arguments: tuple[str, ...]) -> str | None:
+    """Give the first file that an argument names, and of which nobody here knows what is in it."""
+    known = {path for path, _ in brought.files}
+    missing = (file.path for file in spec.engine.files if file.path not in known)
+    return next((path for path in missing if any(_placed(word, {path: ""}) != word for word in arguments)), None)
+
+
+def _placed(word: str, places: Mapping[str, str]) -> str:
+    """Give an argument, or the value of a variable, with a file's place on this machine for its path in a container."""
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("-") and value in places:
+        return f"{option}={places[value]}"
+    return places.get(word, word)
+
+
+def engine_environment(launch: Launch, places: Mapping[str, str]) -> dict[str, str]:
+    """Give the variables of a launch. `places` says where its files are on this machine."""
+    return {name: _placed(value, places) for name, value in launch.environment}
+
+
+def engine_command(
+    launch: Launch, *, port: int, worker_port: int, prefixes: Path | None, places: Mapping[str, str] | None = None
+) -> list[str]:
+    """Give the command line of a launch. Where it listens is ours to say, so that comes after the user's arguments.
+    `places` says where its files are on this machine."""
+    arguments = [_placed(word, places or {}) for word in launch.arguments]
     where = ["--host", "127.0.0.1", "--port", str(port), "--worker-port", str(worker_port)]
     warm = ["--prefixes", str(prefixes)] if prefixes else []
     options = [*where, *warm, "--grace-seconds", f"{launch.drain_seconds:g}", "--settle-seconds", "0.3"]
     worker = [launch.python, "-m", "capstan_worker"]
     if launch.engine is EngineType.SIMULATOR:
         named = ["--model", launch.model, "--task", launch.task.value]
-        return [*worker, "simulator", *launch.arguments, *named, *options]
+        return [*worker, "simulator", *arguments, *named, *options]
     events = ["--kv-events", "on"] if launch.events else []
-    return [*worker, "vllm", *options, *events, "--", *launch.arguments]
+    return [*worker, "vllm", *options, *events, "--", *arguments]
 
 
 def _queue_environment(model: Model, spec: LLMModelSpec, choices: Choices) -> Iterator[tuple[str, str]]:

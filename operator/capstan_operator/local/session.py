@@ -16,6 +16,7 @@ from watchfiles import awatch
 
 from capstan_contract.config import Backend, ConfigError, GatewayConfig, StaticBackend
 from capstan_operator.api.kinds import Model, Policy
+from capstan_operator.desired.brought import Brought
 from capstan_operator.desired.compile import compile_gateway, default_backend
 from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.members import describe
@@ -89,6 +90,7 @@ class _Session:
         self._folder = Folder(options.folder)
         self._models: tuple[Model, ...] = ()
         self._policies: tuple[Policy, ...] = ()
+        self._brought: Mapping[ObjectKey, Brought] = {}
         self._config = GatewayConfig.build(())
         self._gateway_is_up = False
         environment = dict(options.environment)
@@ -174,9 +176,9 @@ class _Session:
         async for _ in changes:
             if self._keys.has_changed():
                 self._wake.set()
-            before = self._models, self._policies
+            before = self._models, self._policies, self._brought
             self._read()
-            if (self._models, self._policies) != before:
+            if (self._models, self._policies, self._brought) != before:
                 self._wake.set()
 
     def _read(self) -> None:
@@ -186,12 +188,13 @@ class _Session:
             self._say(subject, sentence)
         self._models = tuple(on_chosen_engine(model, self._options.choices) for model in reading.models)
         self._policies = reading.policies
+        self._brought = reading.brought
 
     def _step(self) -> None:
         """Bring processes and config one step nearer to what the manifests say."""
         verdicts = compile_folder(self._models, self._config, lambda _: StaticBackend(urls=())).verdicts
         accepted = [model for model in self._models if verdicts[model.key].accepted]
-        launches, absent = _launches(accepted, self._options.choices)
+        launches, absent = _launches(accepted, self._options.choices, self._brought)
         self._engines.carry_out(plan_processes(self._engines.processes, launches, self._engines.resting))
         serving = serving_processes(self._engines.processes, launches)
         failing = failing_models(self._engines.processes, launches, self._engines.crashes)
@@ -263,12 +266,14 @@ def compile_folder(
     return compile_gateway(models, policies=policies, live=live, rules=ONE_TENANT, backend_of=backend_of, queue=queue)
 
 
-def _launches(models: list[Model], choices: Choices) -> tuple[dict[Slot, Launch], dict[ObjectKey, str]]:
+def _launches(
+    models: list[Model], choices: Choices, brought: Mapping[ObjectKey, Brought]
+) -> tuple[dict[Slot, Launch], dict[ObjectKey, str]]:
     """Give the engines to run here, and why some models have none."""
     launches: dict[Slot, Launch] = {}
     absent: dict[ObjectKey, str] = {}
     for model in models:
-        launch = plan_launch(model, choices)
+        launch = plan_launch(model, choices, brought.get(model.key, Brought()))
         if isinstance(launch, NotHere):
             absent[model.key] = launch.reason
         elif launch is not None and model.spec is not None:

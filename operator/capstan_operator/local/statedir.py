@@ -15,7 +15,7 @@ ADDRESS = "gateway-url"
 """Where the gateway of the session is that runs."""
 KEYS = "keys"
 """The part that outlives a session."""
-PARTS = ("config", "credentials", "logs", "prefixes")
+PARTS = ("config", "credentials", "logs", "prefixes", "files")
 
 
 @contextmanager

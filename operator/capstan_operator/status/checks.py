@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from capstan_operator.desired.brought import find_unseen_variables
 from capstan_operator.desired.compile import invalid
 from capstan_operator.desired.members import MEMBERS_MISSING, describe
 from capstan_operator.desired.naming import served_name
@@ -103,7 +104,8 @@ def _accepted(facts: Facts) -> Finding:
     said, without = f"served as '{served_name(facts.model)}'", facts.verdict.without
     if without:
         said += f", with less than it names: {describe(without)}"
-    if facts.spec and (unread := [*find_unread_files(facts.spec)]):
+    unseen = () if facts.spec is None else find_unseen_variables(facts.model, facts.spec)
+    if facts.spec and (unread := [*find_unread_files(facts.spec), *unseen]):
         said += f"; note: {describe(unread)}"
     return Finding("True", "Accepted", said)
 
