@@ -177,6 +177,7 @@ class BuildSettings:
         "JSON, variables of every engine as in a container, such as a proxy; a model's own win, and what Capstan "
         "relies on is left out",
         read=_read_variables,
+        secret=True,
     )
     model_pod_labels: str = setting("{}", "JSON, labels of the pods of models; a model's own win", read=_read_labels)
     model_pod_annotations: str = setting(
