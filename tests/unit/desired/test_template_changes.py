@@ -338,6 +338,30 @@ def test_a_release_that_reads_a_spec_otherwise_rolls_no_model_for_it() -> None:
     assert _build(model, live, UPGRADED).pending is None
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"model_env": '[{"name":"HF_ENDPOINT","value":"https://hub"}]'},
+        {"model_pod_labels": '{"team":"ml"}'},
+        {"model_pod_annotations": '{"note":"x"}'},
+        {"model_pod_security": '{"runAsNonRoot":true}'},
+        {"model_container_security": '{"privileged":false}'},
+        {"ca_config_map": "company"},
+        {"ca_secret": "company"},
+    ],
+)
+def test_what_an_install_says_of_all_pods_is_taken_up_in_turn(changed: dict[str, str]) -> None:
+    """Each of these settings, by a model whose spec nobody has changed; and taken back in turn as well."""
+    model, live = _model(), deployment_of(_model())
+    settings = replace(SETTINGS, **changed)
+    assert _build(model, live, settings).pending is Pending.ADOPTION
+    taken = _build(model, live, settings, adopt=True)
+    assert taken.pending is None
+    new = next(item for item in taken.objects if item["kind"] == "Deployment")
+    assert _build(model, new, settings).pending is None
+    assert _build(model, new, SETTINGS).pending is Pending.ADOPTION
+
+
 QUEUED = replace(SETTINGS, queue_redis_url="redis://redis:6379/0")
 
 
