@@ -219,6 +219,7 @@ class ModelReconciler:
             pods={key: snapshot.pods.get(key, ())},
             revisions=None if snapshot.revisions is None else {key: snapshot.revisions.get(key, ())},
             claims=snapshot.claims,
+            mounted=snapshot.mounted,
             places=snapshot.places,
             now=snapshot.now,
         )

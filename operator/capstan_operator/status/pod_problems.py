@@ -18,6 +18,8 @@ from capstan_operator.status.types import Problem
 
 PATIENCE_SECONDS: Final = 300.0
 """How long a pod may find no node before a person is called: nodes may be on their way."""
+LOOK_AGAIN_SECONDS: Final = 30.0
+"""For something that a pod mounts and that was not there."""
 CRASHES: Final = 3
 """So many restarts are no accident."""
 _PULL_REASONS: Final = frozenset(
@@ -202,7 +204,8 @@ def _lacks(pod: Manifest, mounted: Mapping[ObjectKey, Manifest | None]) -> Probl
         key = ObjectKey(str(pod["metadata"].get("namespace")), one.name)
         if one.kind == "ConfigMap" and key in mounted and (what := missing_of(one, mounted[key])):
             reason = "ConfigMapNotFound" if mounted[key] is None else "ConfigMapKeyNotFound"
-            return Problem(reason, f"a replica mounts {what}")
+            # NB: nothing of the pod changes with it before its node looks again.
+            return Problem(reason, f"a replica mounts {what}", recheck_after=LOOK_AGAIN_SECONDS)
     return None
 
 
