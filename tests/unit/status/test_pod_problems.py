@@ -115,7 +115,8 @@ def test_only_what_speaks_of_the_manifest_is_quoted() -> None:
         assert found is not None
         told.append(found.message)
     assert told == [
-        "container 'engine' cannot be started: secret \"x\" not found",
+        "container 'engine' cannot be started: secret \"x\" not found; create it in the namespace of the model, and the"
+        " replica goes on",
         "container 'engine' cannot be started",
     ]
 
@@ -124,7 +125,7 @@ def test_a_config_error_without_words_is_told_all_the_same() -> None:
     """A kubelet may leave the message out."""
     found = problem_of(waiting_pod("p", "h", state={"waiting": {"reason": "CreateContainerConfigError"}}))
     assert found is not None
-    assert found.message == "container 'engine' cannot be started: "
+    assert found.message == "container 'engine' cannot be started"
 
 
 @pytest.mark.parametrize(("waited", "person", "again"), [(299, False, 1.0), (299.5, False, 0.5), (300, True, None)])
