@@ -26,6 +26,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "PodNotPrepared": "a node cannot prepare a replica",
     "ConfigMapNotFound": "a node cannot prepare a replica",
     "ConfigMapKeyNotFound": "a node cannot prepare a replica",
+    "ResourceClaimNotFound": "no node takes a replica",
     "ServiceAccountNotFound": "the cluster takes no replica",
     "PodsRefused": "the cluster takes no replica",
     "ApplyRefused": "its replicas cannot be made",

@@ -65,9 +65,10 @@ def find_pod_problem(
             return _with_pull_secrets(worst, pods) if worst and worst.reason == "ImagePullFailed" else worst
     grace = _grace(leaving, now)
     unplaced = [_unscheduled(pod, gpus, gpu_resource, now, grace) for pod in pods if unschedulable(pod)]
+    unclaimed = [problem for pod in pods if (problem := _unclaimed(pod, now))]
     lacking = [problem for pod in pods if (problem := _lacks(pod, mounted))]
     unprepared = [problem for pod in pods if (problem := _unprepared(pod, now))]
-    return _worst(unplaced) or _worst(lacking) or _worst(unprepared)
+    return _worst(unplaced) or _worst(unclaimed) or _worst(lacking) or _worst(unprepared)
 
 
 def seconds_to_judge(pods: Sequence[Manifest], now: datetime) -> float | None:
@@ -190,6 +191,30 @@ def _unprepared(pod: Manifest, now: datetime) -> Problem | None:
     named = f"; of Secrets it mounts {', '.join(secrets)}" if secrets else ""
     message = "a node cannot prepare the pod: a ConfigMap, Secret or claim that it mounts may be missing or in use"
     return Problem("PodNotPrepared", f"{message}{named}")
+
+
+def _unclaimed(pod: Manifest, now: datetime) -> Problem | None:
+    """The scheduler does not look at a pod before all of its claims are there, and says nothing of it."""
+    claims = (pod.get("spec") or {}).get("resourceClaims") or ()
+    if not claims or condition_of(pod, "PodScheduled") is not None:
+        return None
+    left = LOOK_AGAIN_SECONDS - _age(pod["metadata"].get("creationTimestamp"), now)
+    if left > 0:
+        return Problem("Unschedulable", "claims of devices are being made", needs_person=False, recheck_after=left)
+    made = {one.get("name") for one in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
+    wanted = [
+        f"ResourceClaimTemplate '{claim['resourceClaimTemplateName']}'"
+        if claim.get("resourceClaimTemplateName")
+        else f"ResourceClaim '{claim.get('resourceClaimName')}'"
+        for claim in claims
+        if claim.get("name") not in made
+    ]
+    message = f"the scheduler waits for claims of devices that are not there: {', '.join(wanted)}"
+    return Problem(
+        "ResourceClaimNotFound",
+        f"{message}; create what is missing in the namespace of the model",
+        recheck_after=LOOK_AGAIN_SECONDS,
+    )
 
 
 def _described(one: Mounted) -> str:

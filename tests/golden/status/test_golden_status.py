@@ -132,6 +132,25 @@ def dropped_claims() -> Told:
     return tell(model, snapshot_of(model, deployment))
 
 
+def unclaimed(minutes: int, *made: str) -> Told:
+    """A pod at which no scheduler looks, because of its claims; those of `made` are there."""
+    claims = [
+        {"name": "gpus", "resourceClaimTemplateName": "pair"},
+        {"name": "net", "resourceClaimName": "nic"},
+    ]
+    model = make_model(resources={"claims": claims})
+    pod = make_pod(
+        "new",
+        hash_of(model),
+        spec={"resourceClaims": claims},
+        phase="Pending",
+        conditions=[],
+        resourceClaimStatuses=[{"name": one, "resourceClaimName": f"new-{one}"} for one in made],
+    )
+    created = {**pod["metadata"], "creationTimestamp": "2026-05-04T12:00:00Z"}
+    return tell(model, live(model, {**pod, "metadata": created}), minutes=minutes)
+
+
 def unpulled() -> Told:
     """A pod with pull secrets whose image cannot be pulled."""
     model = make_model(pods={"imagePullSecrets": [{"name": "registry"}]})
@@ -377,6 +396,9 @@ SCENES: dict[str, Callable[[], Told]] = {
     "pod whose template file is there": lambda: lacking({"data": {"chat": "x"}}, engine=FILE),
     "pod whose hidden file may be missing": lambda: lacking({}, engine=HIDDEN_FILE),
     "pod with pull secrets that cannot be pulled": unpulled,
+    "pod whose claims are being made": lambda: unclaimed(0),
+    "pod whose claims cannot be made": lambda: unclaimed(1),
+    "pod of whose claims one cannot be made": lambda: unclaimed(1, "gpus"),
     "claims of devices that are dropped": dropped_claims,
     "pods of an account that is not there": lambda: refused(
         'error looking up service account team/models: serviceaccount "models" not found'
