@@ -24,7 +24,7 @@ from capstan_operator.failures import report
 from capstan_operator.gateway_config.acknowledge import Acknowledger
 from capstan_operator.gateway_config.api_keys import GatewayKeys
 from capstan_operator.gateway_config.credentials import CredentialStore
-from capstan_operator.gateway_config.made_secrets import ADMIN, KEY_BYTES, PRIVACY, MadeSecret, scorer_purpose
+from capstan_operator.gateway_config.made_secrets import ADMIN, KEY_BYTES, PRIVACY, REDIS, MadeSecret, scorer_purpose
 from capstan_operator.gateway_config.prompt_sources import PromptSources
 from capstan_operator.gateway_config.reconciler import GatewayConfigReconciler
 from capstan_operator.gateway_config.replicas import Replica
@@ -138,6 +138,7 @@ class Runtime:
         self._loader = loader
         self._settings = settings
         self.privacy_key = MadeSecret(kube, PRIVACY, name=settings.gateway_privacy_name, namespace=home, tell=self.tell)
+        self.redis_password = MadeSecret(kube, REDIS, name=settings.redis_secret_name, namespace=home, tell=self.tell)
         self.admin_key = MadeSecret(kube, ADMIN, name=settings.gateway_admin_name, namespace=home, tell=self.tell)
         self.acknowledger = Acknowledger(
             kube,
@@ -410,6 +411,7 @@ class Runtime:
             "prompts": self.prompts.run(),
             "privacy key": self.privacy_key.run(),
             "admin key": self.admin_key.run(),
+            "Redis' password": self.redis_password.run(),
             "scorer's key": self.scorer_key.run(),
             "scores": self.scores.run(),
             "events": self.events.run(),

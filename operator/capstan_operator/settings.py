@@ -294,6 +294,12 @@ class Settings:
         "served names that this key may use, with commas between them; `*` is any run of characters; empty: all",
         variable="CAPSTAN_SCORER_JUDGES",
     )
+    redis_secret_name: str = setting(
+        "",
+        "name of the Secret with the password (`password`) of the install's own Redis, made when it is not there; "
+        "empty: none is made",
+        variable="CAPSTAN_REDIS_SECRET",
+    )
     require_credential_label: bool = setting(
         True, "copy keys only from Secrets that say by a label that LLMModels may use them"
     )

@@ -35,6 +35,7 @@ VALUES: Manifest = {
         "graceSeconds": 60,
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}},
     },
+    "redis": {"enabled": True},
 }
 
 

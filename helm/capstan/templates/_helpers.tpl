@@ -53,9 +53,53 @@ app.kubernetes.io/part-of: capstan
 {{- end -}}
 {{- end }}
 
+{{/* What needs a Redis, or says how it is to be run; empty: nothing. */}}
+{{- define "capstan.redisNeed" -}}
+{{- with .Values -}}
+{{- if .gateway.storedResponses.enabled -}}gateway.storedResponses.enabled
+{{- else if or .gateway.batches.existingClaim .gateway.batches.url -}}gateway.batches
+{{- else if .queue.enabled -}}queue.enabled
+{{- else if .scorer.enabled -}}scorer.enabled
+{{- else if .redis.auth.existingSecret -}}redis.auth.existingSecret
+{{- else if .redis.persistence.enabled -}}redis.persistence.enabled
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* "true" where a Redis of this release is there that nothing in the values needs: gateways may count limits together in it. */}}
+{{- define "capstan.redisStays" -}}
+{{- with lookup "apps/v1" "StatefulSet" .Release.Namespace (printf "%s-redis" (include "capstan.fullname" .)) -}}
+{{- if eq (dig "metadata" "labels" "app.kubernetes.io/instance" "" .) $.Release.Name -}}true{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* "true" where the release runs a Redis. */}}
+{{- define "capstan.redis" -}}
+{{- $wanted := .Values.redis.enabled -}}
+{{- if kindIs "bool" $wanted -}}
+{{- if $wanted -}}true{{- end -}}
+{{- else if or .Values.redis.externalUrl .Values.redis.externalUrlSecret.name -}}
+{{- else if or (include "capstan.redisNeed" .) (include "capstan.redisStays" .) -}}true
+{{- end -}}
+{{- end }}
+
+{{/* The Secret with the password of Redis: one that is given, for either Redis, or the operator's own; empty: none is known. */}}
+{{- define "capstan.redisSecret" -}}
+{{- if .Values.redis.auth.existingSecret -}}
+{{ .Values.redis.auth.existingSecret }}
+{{- else if include "capstan.redis" . -}}
+{{ include "capstan.fullname" . }}-redis
+{{- end -}}
+{{- end }}
+
+{{/* Its key. */}}
+{{- define "capstan.redisSecretKey" -}}
+{{ .Values.redis.auth.existingSecret | empty | ternary "password" .Values.redis.auth.key }}
+{{- end }}
+
 {{/* Where the gateway finds Redis; empty: it keeps nothing, or the URL is in a Secret. */}}
 {{- define "capstan.redisUrl" -}}
-{{- if .Values.redis.enabled -}}
+{{- if include "capstan.redis" . -}}
 redis://{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
 {{- else -}}
 {{ .Values.redis.externalUrl }}
@@ -66,7 +110,7 @@ redis://{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:63
 {{- define "capstan.queueUrl" -}}
 {{- if .Values.queue.workerUrl -}}
 {{ .Values.queue.workerUrl }}
-{{- else if and .Values.redis.enabled .Values.queue.workerSecret -}}
+{{- else if and (include "capstan.redis" .) .Values.queue.workerSecret -}}
 redis://capstan-worker@{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
 {{- else -}}
 {{ include "capstan.redisUrl" . }}
@@ -75,7 +119,7 @@ redis://capstan-worker@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 
 {{/* Where the scorer finds it: by a user of its own where the values name one. Empty: the URL is in a Secret. */}}
 {{- define "capstan.scorerRedisUrl" -}}
-{{- if and .Values.redis.enabled .Values.scorer.redisSecret -}}
+{{- if and (include "capstan.redis" .) .Values.scorer.redisSecret -}}
 redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379/0
 {{- else -}}
 {{ include "capstan.redisUrl" . }}
@@ -124,6 +168,7 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 
 {{/* Refuse values that contradict each other. */}}
 {{- define "capstan.check" -}}
+{{- $redis := include "capstan.redis" . -}}
 {{- with .Values -}}
 {{- if kindIs "invalid" .extraObjects -}}
 {{- fail "these are the values of an older chart, without the defaults of this one: use --reset-then-reuse-values in place of --reuse-values" -}}
@@ -140,44 +185,41 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 {{- if and .caBundle.configMap .caBundle.secret -}}
 {{- fail "caBundle.configMap and caBundle.secret exclude each other: the authorities are in one of them" -}}
 {{- end -}}
-{{- if and .redis.enabled .redis.externalUrl -}}
-{{- fail "redis.enabled and redis.externalUrl exclude each other: set redis.enabled=false to use the external Redis" -}}
+{{- if and $redis .redis.externalUrl -}}
+{{- fail "redis.enabled and redis.externalUrl exclude each other: leave redis.enabled alone, or set it to false, to use the external Redis" -}}
 {{- end -}}
-{{- if and .redis.externalUrlSecret.name (or .redis.enabled .redis.externalUrl .redis.auth.existingSecret) -}}
-{{- fail "redis.externalUrlSecret has the whole URL: set redis.enabled=false, and neither redis.externalUrl nor redis.auth.existingSecret" -}}
+{{- if and .redis.externalUrlSecret.name (or $redis .redis.externalUrl .redis.auth.existingSecret) -}}
+{{- fail "redis.externalUrlSecret has the whole URL: set neither redis.enabled=true, redis.externalUrl nor redis.auth.existingSecret" -}}
 {{- end -}}
 {{- if gt (int64 .gateway.storedResponses.maxBytes) (int64 .gateway.storedResponses.maxBytesPerTenant) -}}
 {{- fail "gateway.storedResponses.maxBytesPerTenant must be greater than or equal to gateway.storedResponses.maxBytes" -}}
 {{- end -}}
-{{- if and .gateway.storedResponses.enabled (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
-{{- fail "gateway.storedResponses.enabled needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
+{{- if and .gateway.storedResponses.enabled (not $redis) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
+{{- fail "gateway.storedResponses.enabled needs a Redis: leave redis.enabled alone, or set redis.externalUrl or redis.externalUrlSecret" -}}
 {{- end -}}
 {{- if and .gateway.batches.existingClaim .gateway.batches.url -}}
 {{- fail "gateway.batches.existingClaim and gateway.batches.url exclude each other: both are a place for files" -}}
 {{- end -}}
-{{- if and (or .gateway.batches.existingClaim .gateway.batches.url) (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
-{{- fail "gateway.batches needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
+{{- if and (or .gateway.batches.existingClaim .gateway.batches.url) (not $redis) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
+{{- fail "gateway.batches needs a Redis: leave redis.enabled alone, or set redis.externalUrl or redis.externalUrlSecret" -}}
 {{- end -}}
-{{- if and .queue.enabled (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
-{{- fail "queue.enabled needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
+{{- if and .queue.enabled (not $redis) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
+{{- fail "queue.enabled needs a Redis: leave redis.enabled alone, or set redis.externalUrl or redis.externalUrlSecret" -}}
 {{- end -}}
 {{- if and .queue.enabled .redis.externalUrlSecret.name (not .queue.workerUrl) -}}
 {{- fail "queue.enabled with redis.externalUrlSecret needs queue.workerUrl: the URL without its password, for the models' pods" -}}
 {{- end -}}
-{{- if and .queue.enabled .redis.enabled .queue.workerUrl -}}
-{{- fail "queue.workerUrl is for an external Redis: leave it empty with redis.enabled=true" -}}
+{{- if and .queue.enabled $redis .queue.workerUrl -}}
+{{- fail "queue.workerUrl is for an external Redis: leave it empty with the Redis of this release" -}}
 {{- end -}}
-{{- if and .queue.enabled .redis.enabled (not .redis.auth.existingSecret) -}}
-{{- fail "queue.enabled with redis.enabled needs redis.auth.existingSecret: pods of models reach that Redis, and without a password any of them could read and change all that is in it" -}}
+{{- if and .queue.enabled $redis (not .queue.workerSecret) -}}
+{{- fail "queue.enabled with the Redis of this release needs queue.workerSecret: the Secret with the workers' password, in the namespaces of models as well" -}}
 {{- end -}}
-{{- if and .queue.enabled .redis.enabled .redis.auth.existingSecret (not .queue.workerSecret) -}}
-{{- fail "queue.enabled with redis.auth.existingSecret needs queue.workerSecret: the Secret with the password in the namespaces of models" -}}
-{{- end -}}
-{{- if and .redis.auth.existingSecret (not .redis.enabled) (not .redis.externalUrl) -}}
+{{- if and .redis.auth.existingSecret (not $redis) (not .redis.externalUrl) -}}
 {{- fail "redis.auth.existingSecret is set, but there is no Redis: set redis.enabled=true or redis.externalUrl" -}}
 {{- end -}}
-{{- if and .scorer.enabled (not .redis.enabled) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
-{{- fail "scorer.enabled needs a Redis: set redis.enabled=true, redis.externalUrl or redis.externalUrlSecret" -}}
+{{- if and .scorer.enabled (not $redis) (not .redis.externalUrl) (not .redis.externalUrlSecret.name) -}}
+{{- fail "scorer.enabled needs a Redis: leave redis.enabled alone, or set redis.externalUrl or redis.externalUrlSecret" -}}
 {{- end -}}
 {{- if and .gateway.oidc.issuers (not .gateway.oidc.audiences) -}}
 {{- fail "gateway.oidc.issuers needs gateway.oidc.audiences: a token that is for somebody else must not be taken" -}}
@@ -245,5 +287,8 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 {{- end }}
 {{- if and .Values.scorer.enabled (not .Values.scorer.keySecret) }}
 - {{ include "capstan.scorerKeySecret" . }}
+{{- end }}
+{{- if and (include "capstan.redis" .) (not .Values.redis.auth.existingSecret) }}
+- {{ include "capstan.redisSecret" . }}
 {{- end }}
 {{- end }}

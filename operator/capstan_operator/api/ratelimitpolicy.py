@@ -149,6 +149,9 @@ class UsageStatus(Part):
     """The greatest of the shares below."""
     used: tuple[RuleUsageStatus, ...] = bounded_list(80)
     """The limits and budgets, the one that is used most first."""
+    countedApart: int | None = Field(default=None, ge=1)
+    """How many of several gateway replicas count for themselves, because they have no Redis; absent where all count
+    together."""
 
 
 class RateLimitPolicyStatus(Part):

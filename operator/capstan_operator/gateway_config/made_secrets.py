@@ -1,5 +1,5 @@
 """Secrets of the gateway that are made once, with a random value, and never changed: the key by which it hashes the
-names of users, and the credential of its admin pages.
+names of users, the credential of its admin pages, and the password of its Redis.
 
 A chart could not make them: what it writes is the same each time that it is rendered, and a random value would be
 another one at every sync of Argo CD.
@@ -31,7 +31,7 @@ from capstan_contract.names import (
 from capstan_operator.backoff import Backoff
 from capstan_operator.kube.errors import KubeError, NotFound
 from capstan_operator.kube.port import KubePort
-from capstan_operator.names import ADMIN_MANAGER, PRIVACY_MANAGER, SCORER_MANAGER
+from capstan_operator.names import ADMIN_MANAGER, PRIVACY_MANAGER, REDIS_MANAGER, SCORER_MANAGER
 from capstan_operator.resources.api_resource import SECRETS
 from capstan_operator.resources.resource import Manifest
 
@@ -67,6 +67,7 @@ PRIVACY: Final = Purpose(PRIVACY_KEY, "gateway-privacy", PRIVACY_MANAGER, "the k
 ADMIN: Final = Purpose(
     ADMIN_KEY_FIELD, "gateway-admin", ADMIN_MANAGER, "the credential of the gateway's admin pages", is_sent=True
 )
+REDIS: Final = Purpose("password", "redis", REDIS_MANAGER, "the password of Redis")
 SCORER_TENANT: Final = "capstan-scorer"
 """Whose the scorer's requests are, to limits and in counts."""
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -112,12 +112,19 @@ class UsageTally:
         self._said = remember(self._said, {id_: _report(text) for id_, text in answers.items()})
         if not self._said:
             return {}
-        found = merge_reports(report for report, _ in self._said.values())
-        return {key: _told(found.get(str(key), [])) for key in wanted}
+        reports = [report for report, _ in self._said.values()]
+        found, apart = merge_reports(reports), count_apart(reports)
+        return {key: _told(found.get(str(key), []), apart) for key in wanted}
 
 
-def _told(rules: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"mostUsedPercent": max((rule["usedPercent"] for rule in rules), default=0), "used": rules}
+def count_apart(reports: Collection[LimitsReport]) -> int:
+    """Give how many of several replicas count each for itself; 0: all count together, or there is only one."""
+    return sum(not report.shared for report in reports) if len(reports) > 1 else 0
+
+
+def _told(rules: list[dict[str, Any]], apart: int) -> dict[str, Any]:
+    most = max((rule["usedPercent"] for rule in rules), default=0)
+    return {"mostUsedPercent": most, "used": rules, **({"countedApart": apart} if apart else {})}
 
 
 def _report(text: bytes | None) -> LimitsReport | None:

@@ -13,6 +13,7 @@ from capstan_operator.resources.resource import Resource
 from capstan_operator.settings import BuildSettings
 from capstan_operator.status.caches import cache_findings
 from capstan_operator.status.conditions import Finding, conditions_by_type, merge_conditions
+from capstan_operator.status.limits import limit_findings
 from capstan_operator.status.types import Acknowledgement, AckState, StatusResult, Transition
 
 CONTROLLER: Final = "capstan.dev/operator"
@@ -66,7 +67,7 @@ def compute_policy_status(
     }
     field, rows = COUNTS[policy.kind]
     known = _newest(counts, policy.status.get(field), rows) if verdict.in_config else None
-    findings |= cache_findings(policy.spec, known)
+    findings |= cache_findings(policy.spec, known) | limit_findings(policy.spec, known)
     conditions = merge_conditions(present, findings, generation=policy.generation, now=now)
     status: dict[str, Any] = {
         "observedGeneration": policy.generation,
@@ -89,7 +90,8 @@ def _newest(
         return before
     if rows is None:
         return before if before and {**before, _TIME: ""} == {**counts, _TIME: ""} else counts
-    return before if counts[rows] == (before or {}).get(rows, []) else counts
+    said = {rows: [], **(before or {})}
+    return before if all(counts.get(field) == said.get(field) for field in (rows, "countedApart")) else counts
 
 
 def _accepted(verdict: PolicyVerdict) -> Finding:

@@ -110,11 +110,32 @@ def test_redis_gets_and_loses_no_claim(kube_api: Path, namespace: str, there: bo
     """An upgrade that would give Redis a claim, or take it, which Kubernetes refuses for a StatefulSet that is there,
     fails before anything is applied, and says what to do."""
     if there is not None:
-        redis = one(render({"redis": {"persistence": {"enabled": there}}}), "StatefulSet", "capstan-redis")
-        redis["metadata"]["namespace"] = namespace
-        assert _apply(kube_api, redis) == ""
-    where = ("--namespace", namespace, "--kubeconfig", str(kube_api), "--dry-run=server", "--kube-version", "1.34.0")
-    done = run_helm("template", "capstan", str(CHART), *where, values={"redis": {"persistence": {"enabled": wanted}}})
+        _put_redis(kube_api, namespace, persistence={"enabled": there})
+    done = _render_there(kube_api, namespace, {"redis": {"persistence": {"enabled": wanted}}})
     refused = there is not None and there is not wanted
     assert (done.returncode != 0) is refused, done.stderr
     assert (f"kubectl delete statefulset capstan-redis -n {namespace}" in done.stderr) is refused
+
+
+@pytest.mark.parametrize("release", ["capstan", "capstan-other"])
+@pytest.mark.parametrize("wanted", [None, False, True])
+def test_a_redis_that_is_there_stays(kube_api: Path, namespace: str, wanted: bool | None, release: str) -> None:
+    """An upgrade that says nothing of Redis keeps one that this release has, so that limits go on being counted
+    together; it ends where it is not wanted; one that another release has brings none."""
+    _put_redis(kube_api, namespace, release=release)
+    done = _render_there(kube_api, namespace, {"redis": {"enabled": wanted}})
+    assert done.returncode == 0, done.stderr
+    stays = release == "capstan" if wanted is None else wanted
+    assert ("kind: StatefulSet" in done.stdout) is stays
+
+
+def _put_redis(kubeconfig: Path, namespace: str, *, release: str = "capstan", **redis: Any) -> None:
+    found = one(render({"redis": {"enabled": True, **redis}}), "StatefulSet", "capstan-redis")
+    found["metadata"]["namespace"] = namespace
+    found["metadata"]["labels"]["app.kubernetes.io/instance"] = release
+    assert _apply(kubeconfig, found) == ""
+
+
+def _render_there(kubeconfig: Path, namespace: str, values: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    where = ("--namespace", namespace, "--kubeconfig", str(kubeconfig), "--dry-run=server", "--kube-version", "1.34.0")
+    return run_helm("template", "capstan", str(CHART), *where, values=values)

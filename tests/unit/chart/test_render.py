@@ -132,7 +132,7 @@ def test_every_pod_is_restricted(variant: str) -> None:
 
 def test_a_token_only_where_it_is_needed() -> None:
     """The operator and the gateway get a service account token, Redis gets none; no ServiceAccount gives one away."""
-    objects = render(OPEN)
+    objects = render(with_values(redis={"enabled": True}))
     tokens = {name: spec["automountServiceAccountToken"] for name, spec in pod_specs(objects).items()}
     assert tokens == {"capstan-operator": True, "capstan-gateway": True, "capstan-redis": False}
     accounts = [item for item in objects if item["kind"] == "ServiceAccount"]
@@ -212,8 +212,10 @@ CONTRADICTIONS = {
         "operator": {"replicas": 2, "leaderElection": False}
     },
     "operator.className must not be 'default'": {"operator": {"className": "default"}},
-    "redis.enabled and redis.externalUrl exclude each other": {"redis": {"externalUrl": "redis://r:6379/0"}},
-    "redis.externalUrlSecret has the whole URL": {"redis": {"externalUrlSecret": {"name": "x"}}},
+    "redis.enabled and redis.externalUrl exclude each other": {
+        "redis": {"enabled": True, "externalUrl": "redis://r:6379/0"}
+    },
+    "redis.externalUrlSecret has the whole URL": {"redis": {"enabled": True, "externalUrlSecret": {"name": "x"}}},
     "maxBytesPerTenant must be greater than or equal to": {
         "gateway": {"storedResponses": {"maxBytes": 2000, "maxBytesPerTenant": 1000}}
     },
@@ -234,7 +236,6 @@ CONTRADICTIONS = {
         "queue": {"enabled": True},
         "redis": {"enabled": False, "externalUrlSecret": {"name": "x"}},
     },
-    "needs redis.auth.existingSecret": {"queue": {"enabled": True, "workerSecret": "queue-worker"}},
     "queue.workerUrl is for an external Redis": {"queue": {"enabled": True, "workerUrl": "redis://r:6379"}},
     "needs queue.workerSecret": {"queue": {"enabled": True}, "redis": {"auth": {"existingSecret": "x"}}},
     "maxReplicas must be greater than or equal to": {
@@ -653,7 +654,7 @@ def test_a_queue_is_told_to_the_operator() -> None:
     operator = load_settings(_environment(render(QUEUE))).build
     assert operator.queue_redis_url == f"redis://capstan-worker@capstan-redis.{NAMESPACE}.svc:6379/0"
     assert (operator.queue_worker_secret, operator.queue_seal_secret) == ("queue-worker", "queue-seal")
-    off = render(OPEN)
+    off = render(with_values(redis={"enabled": True}))
     assert load_settings(_environment(off)).build.queue_redis_url == ""
     (redis,) = pod_specs(off)["capstan-redis"]["containers"]
     assert "--user" not in redis["args"]
@@ -777,15 +778,6 @@ def test_nothing_is_stored_unless_that_is_asked_for() -> None:
     """Prompts and answers land in no Redis by default, not even with a time for them; asked for, they do for a day."""
     assert stored_seconds() == stored_seconds(ttlSeconds=60) == stored_seconds(enabled=False) == "0"
     assert stored_seconds(enabled=True) == "86400"
-
-
-@pytest.mark.parametrize("asked", [False, True])
-def test_the_notes_warn_of_what_is_stored_without_a_password(tmp_path: Path, *, asked: bool) -> None:
-    """Who has asked for stored responses, and has given Redis no password, is told who can read them; nobody else."""
-    open_redis = {"networkPolicy": {"enabled": False}}
-    notes = _notes(tmp_path, with_values(gateway={"storedResponses": {"enabled": asked}}, redis=open_redis))
-    assert "Redis has no password" in notes
-    assert ("prompts and answers" in notes) is asked
 
 
 def test_config_is_not_of_the_chart() -> None:

@@ -11,7 +11,15 @@ from aiohttp import web
 
 from capstan_contract.limits import LimitsReport, RuleUsage, Unit
 from capstan_operator.gateway_config.replicas import Replica
-from capstan_operator.policies.usage import SILENT_ROUNDS, UsageTally, budget_news, dollars, merge_reports, remember
+from capstan_operator.policies.usage import (
+    SILENT_ROUNDS,
+    UsageTally,
+    budget_news,
+    count_apart,
+    dollars,
+    merge_reports,
+    remember,
+)
 from capstan_operator.policies.watch import CountsWatch
 from capstan_operator.resources.resource import PolicyKey
 from support.plainpolicies import make_policy
@@ -52,6 +60,19 @@ def test_what_replicas_count_together_is_not_added_up(shared: bool, spent: str) 
     reports = [said(budget(40, 2_000_000_000), shared=shared), said(budget(60, 3_000_000_000), shared=shared)]
     (found,) = merge_reports(reports).values()
     assert (found[0]["usedPercent"], found[0]["spentDollars"]) == (60, spent)
+
+
+@pytest.mark.parametrize(
+    ("shared", "apart"), [((), 0), ((False,), 0), ((True, True), 0), ((False, False, False), 3), ((True, False), 1)]
+)
+def test_several_replicas_that_count_apart_are_counted(shared: tuple[bool, ...], apart: int) -> None:
+    """One alone has all counts, and those with a Redis have them together; of the others it is said how many there
+    are, also where a policy was not used yet."""
+    answers = {str(number): said(shared=one) for number, one in enumerate(shared)}
+    assert count_apart(list(answers.values())) == apart
+    texts = {id_: one.model_dump_json().encode() for id_, one in answers.items()}
+    found = UsageTally().take({KEY: "uid"}, texts)
+    assert [one.get("countedApart", 0) for one in found.values()] == [apart for _ in found]
 
 
 @pytest.mark.parametrize(
