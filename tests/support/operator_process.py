@@ -31,7 +31,24 @@ BINDINGS = ApiResource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleB
 CLUSTER_BINDINGS = ApiResource(
     "rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False
 )
-OTHERS = (NAMESPACES, CRDS, ACCOUNTS, ROLES, BINDINGS, CLUSTER_ROLES, CLUSTER_BINDINGS)
+_ADMISSION = "admissionregistration.k8s.io"
+ADMISSION_POLICIES = ApiResource(
+    _ADMISSION, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", namespaced=False
+)
+ADMISSION_BINDINGS = ApiResource(
+    _ADMISSION, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", namespaced=False
+)
+OTHERS = (
+    NAMESPACES,
+    CRDS,
+    ACCOUNTS,
+    ROLES,
+    BINDINGS,
+    CLUSTER_ROLES,
+    CLUSTER_BINDINGS,
+    ADMISSION_POLICIES,
+    ADMISSION_BINDINGS,
+)
 """What only the tests write."""
 
 ALLOWED_SERVER = "https://127.0.0.1:"

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from capstan_operator.kube.client import KubeClient
+from support.admission import bound_account
 from support.apiserver import need_own
 from support.operator_process import NAMESPACES, OperatorProcess, connect, install_crds, make_namespace
 
@@ -30,11 +31,19 @@ async def namespace(kube: KubeClient) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-def start_operator(kube_api: Path, namespace: str, tmp_path: Path) -> Iterator[StartOperator]:
-    """Starts operators in the test's namespace; whatever still runs in the end is killed."""
+async def bound(kube: KubeClient, kube_api: Path, namespace: str, tmp_path: Path) -> AsyncIterator[Path]:
+    """The kubeconfig of an account that may do all that the chart's admission policy does not keep operators from."""
+    async with bound_account(kube, kube_api, namespace, tmp_path) as path:
+        yield path
+
+
+@pytest.fixture
+def start_operator(bound: Path, namespace: str, tmp_path: Path) -> Iterator[StartOperator]:
+    """Starts operators in the test's namespace, with the chart's admission policy in force; whatever still runs in the
+    end is killed."""
     started: list[OperatorProcess] = []
 
-    def start(*, kubeconfig: Path = kube_api, **environ: str) -> OperatorProcess:
+    def start(*, kubeconfig: Path = bound, **environ: str) -> OperatorProcess:
         process = OperatorProcess(kubeconfig, namespace, tmp_path / f"operator-{len(started)}.log", **environ)
         started.append(process.start())
         return process

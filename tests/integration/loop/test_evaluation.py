@@ -53,7 +53,7 @@ async def test_answers_that_are_worse_than_they_may_be_are_told(
     said: dict[str, tuple[TrackScores, ...]] = {}
     model_id = f"{namespace}/chat"
     async with scorer(said) as url:
-        start_operator(CAPSTAN_SCORER_URL=url, CAPSTAN_SCORER_KEY="scorer-key", CAPSTAN_SCORER_JUDGES="judge")
+        start_operator(CAPSTAN_SCORER_URL=url, CAPSTAN_SCORER_KEY="capstan-scorer-key", CAPSTAN_SCORER_JUDGES="judge")
         manifest = hosted("chat", namespace, model="gpt", url="https://api.openai.com/v1")
         manifest["spec"]["evaluation"] = EVALUATION
         await kube.apply(manifest, manager="test")
@@ -82,7 +82,7 @@ async def test_answers_that_are_worse_than_they_may_be_are_told(
         (entry,) = [one for one in config.models if one.id == model_id]
         assert entry.evaluation is not None
         assert entry.evaluation.judge == f"{namespace}/judge"
-        secret = await find(kube, SECRETS, "scorer-key", namespace)
+        secret = await find(kube, SECRETS, "capstan-scorer-key", namespace)
         assert secret is not None
         assert secret["metadata"]["labels"][API_KEY_LABEL] == "true"
         assert base64.b64decode(secret["data"][API_KEY_FIELD]).startswith(b"sk-capstan-")

@@ -53,7 +53,7 @@ class World:
             "CAPSTAN_GATEWAY_SERVICE": "gw",
             "CAPSTAN_GATEWAY_ADMIN_PORT": str(self.admin),
             "CAPSTAN_EXTERNAL_SCALER_PORT": str(self.port),
-            "CAPSTAN_EXTERNAL_SCALER_SERVICE": "scaler",
+            "CAPSTAN_EXTERNAL_SCALER_SERVICE": "capstan-operator-scaler",
         }
 
     def ask(self, **demand: Any) -> None:
@@ -156,7 +156,7 @@ class World:
         (reference,) = authentication["spec"]["configMapTargetRef"]
         assert reference["parameter"] == "caCert"
         trusted = await self.kube.get(CONFIG_MAPS, reference["name"], namespace=self.namespace)
-        assert trigger["metadata"]["scalerAddress"] == f"scaler.{self.namespace}.svc:{self.port}"
+        assert trigger["metadata"]["scalerAddress"] == f"capstan-operator-scaler.{self.namespace}.svc:{self.port}"
         async with asking(scaled_object, trusted["data"][reference["key"]], f"127.0.0.1:{self.port}") as asker:
             yield asker
 
