@@ -18,7 +18,7 @@ ELSEWHERE = {
     "operator.readNamespaces": "test_render.py",
     "operator.readSecrets": "test_render.py",
     "operator.readCrds": "test_render.py",
-    "redis.enabled": "test_render.py",
+    "redis.enabled": "test_redis.py",
     "redis.externalUrl": "test_render.py",
     "redis.externalUrlSecret": "test_render.py",
     "redis.sentinelAuth": "test_render.py",
