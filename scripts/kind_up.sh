@@ -9,6 +9,9 @@ cd "$(dirname "$0")/.."
 name=${KIND_CLUSTER:-capstan}
 namespace=capstan-system
 gpus=${GPUS:-8}
+# Only names: the images are loaded into the nodes, and everything else comes from where it is published.
+registry=localhost/capstan
+base=$(sed -n 's/^ARG BASE=//p' operator/Dockerfile)
 
 for tool in docker kind kubectl helm; do
     command -v "$tool" >/dev/null || { echo "error: $tool is not installed" >&2; exit 1; }
@@ -30,11 +33,12 @@ up)
     kind get clusters | grep -qx "$name" || kind create cluster --name "$name" --config kind-config.yaml --wait 120s
     advertise_gpus
     for part in operator gateway worker; do
-        docker build --build-arg BASE=python:3.11-slim-bookworm --tag "ghcr.io/capstan/$part:dev" --file "$part/Dockerfile" .
-        kind load docker-image --name "$name" "ghcr.io/capstan/$part:dev"
+        docker build --build-arg BASE="$base" --tag "$registry/$part:dev" --file "$part/Dockerfile" .
+        kind load docker-image --name "$name" "$registry/$part:dev"
     done
     helm --kube-context "kind-$name" upgrade --install capstan helm/capstan --namespace "$namespace" --create-namespace \
-        --set image.tag=dev \
+        --set image.tag=dev --set operator.image.repository="$registry/operator" \
+        --set gateway.image.repository="$registry/gateway" --set models.workerImage.repository="$registry/worker" \
         --set gateway.service.type=NodePort --set gateway.service.nodePort=30080 --wait --timeout 5m
     on_cluster apply -f examples/quickstart
     on_cluster wait llmmodels --all --for=condition=Ready --timeout=180s

@@ -26,7 +26,7 @@ from capstan_operator.kube.leader import Leader
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loop.shares import Limits as Shares
 from capstan_operator.metrics import Metrics
-from capstan_operator.settings import Settings, load_settings
+from capstan_operator.settings import Settings, check_images, load_settings
 from capstan_operator.upkeep import prepare_process
 from capstan_operator.watch.kopf_wiring import watched_namespaces
 from capstan_operator.watch.watches import Echoes
@@ -44,6 +44,7 @@ def main() -> None:
     """Run the operator until it is told to stop."""
     try:
         settings = load_settings()
+        check_images()
     except SettingsError as error:
         sys.exit(_refuse(str(error)))
     configure_logging(level=settings.log_level, form=settings.log_format)

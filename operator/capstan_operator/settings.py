@@ -14,9 +14,11 @@ from typing import Any, Final
 from capstan_contract.names import COMPONENT_LABEL, GATEWAY_ADMIN_PORT, GROUP, MANAGED_BY_LABEL, NAME_LABEL
 from capstan_contract.redis_address import read_address
 from capstan_process.logs import FORMATS, LEVELS
-from capstan_process.settings import read_settings, setting
+from capstan_process.settings import SettingsError, read_settings, setting
 
 PREFIX: Final = "CAPSTAN_"
+NO_REGISTRY: Final = "registry.invalid"
+"""Where Capstan's own images are as long as nobody has said it: a name that no registry can have (RFC 6761)."""
 EVERY_OTHER_NAMESPACE: Final = "*"
 TAKEN_LABELS: Final = (
     MANAGED_BY_LABEL,
@@ -33,6 +35,8 @@ _LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 USER_ID: Final = 10001
 """Of the models' processes, where nothing else is said."""
+OWN_IMAGES: Final = (f"{PREFIX}WORKER_IMAGE", f"{PREFIX}EVALUATION_IMAGE")
+"""What has no default that could be pulled. Only who renders manifests does without."""
 GRADUALLY: Final = "Gradually"
 ADOPTION_MODES: Final = (GRADUALLY, "OnSpecChange")
 FAILURE_MODES: Final = ("FailClose", "FailOpen")
@@ -161,15 +165,16 @@ class BuildSettings:
     """What the pure part needs to know to build a model's objects and the gateway config."""
 
     worker_image: str = setting(
-        "ghcr.io/capstan/worker:0.1.0",
+        f"{NO_REGISTRY}/worker:0.1.0",
         "runs vLLM in its own process, the Simulator, and the sidecar beside other engines",
     )
-    vllm_image: str = setting("vllm/vllm-openai", "repository used with `engine.version`")
+    vllm_image: str = setting("docker.io/vllm/vllm-openai", "repository used with `engine.version`")
     evaluation_image: str = setting(
-        "ghcr.io/capstan/operator:0.1.0", "runs the suites of rollouts, in Jobs beside the models: the operator's own"
+        f"{NO_REGISTRY}/operator:0.1.0",
+        "runs the suites of rollouts, in Jobs beside the models: the operator's own",
     )
-    tgi_image: str = setting("ghcr.io/huggingface/text-generation-inference:latest", "runs TGI")
-    sglang_image: str = setting("lmsysorg/sglang:latest", "runs SGLang")
+    tgi_image: str = setting("ghcr.io/huggingface/text-generation-inference:3.3.7", "runs TGI")
+    sglang_image: str = setting("docker.io/lmsysorg/sglang:v0.5.20", "runs SGLang")
     image_pull_policy: str = setting("IfNotPresent", "for the pods of models")
     image_pull_secrets: tuple[str, ...] = setting((), "comma-separated, for the pods of models")
     model_env: str = setting(
@@ -372,3 +377,10 @@ class Settings:
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings from the environment. Raises SettingsError."""
     return read_settings(Settings, prefix=PREFIX, environ=environ)
+
+
+def check_images(environ: Mapping[str, str] = os.environ) -> None:
+    """See that whoever starts the operator says where Capstan's own images are. Raises SettingsError."""
+    for variable in OWN_IMAGES:
+        if not environ.get(variable):
+            raise SettingsError(f"{variable} is missing: an image of Capstan, where you have pushed it")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.cluster import NAMESPACE, TAG, VALUES, Cluster, Manifest, install_chart
+from support.cluster import NAMESPACE, PYTHON_BASE, TAG, VALUES, Cluster, Manifest, install_chart
 from support.kubernetes import HOME, need_test_cluster
 from support.needs import ROOT
 from support.vllm import need_vllm, tiny_chat_model
@@ -33,7 +33,8 @@ VOLUME = "local-19"
 def vllm_worker(capstan: Cluster) -> Iterator[None]:
     """The worker's image on a base that brings vLLM, chosen by the chart."""
     dockerfile = str(ROOT / "tests" / "e2e" / "vllm-cpu" / "Dockerfile")
-    base = [str(need_test_cluster()), "build", "--no-load", "-t", VLLM_BASE, "-f", dockerfile, str(ROOT)]
+    arguments = ["-t", VLLM_BASE, "-f", dockerfile, "--build-arg", f"BASE={PYTHON_BASE}"]
+    base = [str(need_test_cluster()), "build", "--no-load", *arguments, str(ROOT)]
     subprocess.run(base, check=True, capture_output=True, timeout=1800)
     capstan.build(f"{WORKER}:{TAG}", "worker/Dockerfile", BASE=VLLM_BASE)
     chart = str(ROOT / "helm" / "capstan")

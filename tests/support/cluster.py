@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from support.jobs import wait_for_job
 from support.kubernetes import has_test_cluster, named_kubeconfig, program
 from support.lock import exclusive
@@ -221,13 +223,17 @@ def _named_cluster() -> Iterator[Cluster]:
 
 
 def build_images(cluster: Cluster) -> None:
-    """Build the three images, and the client's, and load them and Redis into the node, unless a job has done that."""
-    if wait_for_job("images"):
-        return
-    for part in ("operator", "gateway", "worker"):
-        cluster.build(f"docker.io/capstan/{part}:{TAG}", f"{part}/Dockerfile", BASE=PYTHON_BASE)
-    cluster.build(f"docker.io/capstan/e2e-client:{TAG}", "tests/e2e/client/Dockerfile")
-    cluster.nodes.load(REDIS)
+    """Build the three images, and the client's, and load them and Redis into the node, unless a job has done that.
+
+    Redis also gets the name that the chart has for it: its image there is the only one that the cluster has.
+    """
+    if not wait_for_job("images"):
+        for part in ("operator", "gateway", "worker"):
+            cluster.build(f"docker.io/capstan/{part}:{TAG}", f"{part}/Dockerfile", BASE=PYTHON_BASE)
+        cluster.build(f"docker.io/capstan/e2e-client:{TAG}", "tests/e2e/client/Dockerfile", BASE=PYTHON_BASE)
+        cluster.nodes.load(REDIS)
+    chart = yaml.safe_load((ROOT / "helm" / "capstan" / "values.yaml").read_text())
+    cluster.tag(REDIS, f"{VALUES['image']['registry']}/library/redis:{chart['redis']['image']['tag']}")
 
 
 def make_namespace(cluster: Cluster, name: str) -> None:

@@ -12,13 +12,15 @@ from support.needs import ROOT
 CHART = ROOT / "helm" / "capstan"
 NAMESPACE = "capstan-system"
 PROMETHEUS = "monitoring.coreos.com/v1"
+REGISTRY = "registry.example.com/capstan"
+"""Where the images are, in values that do not say it: the chart has no default."""
 Values = dict[str, Any]
 
 
 def run_helm(*arguments: str, values: Values | None = None) -> subprocess.CompletedProcess[str]:
     """Run helm with values as a file on standard input, whatever its exit code."""
     command = [program("helm"), *arguments, "--values", "-"]
-    given = json.dumps(values or {})
+    given = json.dumps({**(values or {}), "image": {"registry": REGISTRY, **(values or {}).get("image", {})}})
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -19,6 +19,7 @@ from capstan_operator.kube.client import KubeClient, Limits
 from capstan_operator.kube.errors import NotFound, UnknownResource
 from capstan_operator.resources.api_resource import CLUSTER_ROLES, ApiResource
 from capstan_operator.resources.api_resource import CRDS as CRDS
+from capstan_operator.settings import BuildSettings
 from support.kubernetes import named_kubeconfig
 from support.needs import ROOT
 from support.ports import free_port
@@ -112,6 +113,8 @@ class OperatorProcess:
             "CAPSTAN_WATCH_NAMESPACES": namespace,
             "CAPSTAN_GATEWAY_SERVICE": "",
             "CAPSTAN_HEALTH_PORT": str(self.health_port),
+            "CAPSTAN_WORKER_IMAGE": BuildSettings().worker_image,
+            "CAPSTAN_EVALUATION_IMAGE": BuildSettings().evaluation_image,
             **environ,
         }
         self._process: subprocess.Popen[bytes] | None = None

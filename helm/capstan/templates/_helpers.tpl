@@ -29,20 +29,6 @@ app.kubernetes.io/part-of: capstan
 {{- end }}
 {{- end }}
 
-{{/* An image. Takes (list $ "name" imageValues), and what stands behind its tag if it is a variant. */}}
-{{- define "capstan.image" -}}
-{{- $root := index . 0 -}}
-{{- $image := index . 2 -}}
-{{- $repository := $image.repository | default (printf "%s/%s" $root.Values.image.registry (index . 1)) -}}
-{{- if $image.digest -}}
-{{ printf "%s@%s" $repository $image.digest }}
-{{- else -}}
-{{- $variant := "" -}}
-{{- if gt (len .) 3 -}}{{- $variant = index . 3 -}}{{- end -}}
-{{ printf "%s:%s%s" $repository ($image.tag | default $root.Values.image.tag | default $root.Chart.AppVersion) $variant }}
-{{- end -}}
-{{- end }}
-
 {{/* Name of a ServiceAccount. Takes (list $ "component" values). */}}
 {{- define "capstan.serviceAccount" -}}
 {{- $values := index . 2 -}}

@@ -283,3 +283,11 @@ async def test_a_wrong_setting_ends_the_process(kube: KubeClient, namespace: str
     await eventually(lambda: operator.exit_code is not None, what="the end")
     assert operator.exit_code == 2
     assert "CAPSTAN_WORKERS must be a whole number" in operator.log
+
+
+async def test_images_of_our_own_have_to_be_said(kube: KubeClient, namespace: str, start_operator: Any) -> None:
+    """An operator that is not told where Capstan's images are ends with code 2, before it makes pods of them."""
+    operator = start_operator(CAPSTAN_WORKER_IMAGE="")
+    await eventually(lambda: operator.exit_code is not None, what="the end")
+    assert operator.exit_code == 2
+    assert "CAPSTAN_WORKER_IMAGE is missing" in operator.log

@@ -427,7 +427,7 @@ def test_the_operator_understands_its_environment() -> None:
     container = one(objects, "Deployment", "capstan-operator")["spec"]["template"]["spec"]["containers"][0]
     settings = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})
     assert settings.build.install_namespace == NAMESPACE
-    assert settings.build.worker_image == "ghcr.io/capstan/worker:0.1.0"
+    assert settings.build.worker_image == "registry.example.com/capstan/worker:0.1.0"
     assert settings.build.network_policies is True
     assert settings.build.image_pull_secrets == ("a", "b")
     assert settings.build.gateway_url == f"http://capstan-gateway.{NAMESPACE}.svc/v1"
@@ -624,9 +624,9 @@ def test_the_image_of_running_models_can_be_pinned() -> None:
     """`models.workerImage.tag` keeps the image that models run while the rest moves on, as docs/install.md says."""
     values = with_values(image={"tag": "0.2.0"}, models={"workerImage": {"tag": "0.1.0"}})
     pods = pod_specs(render(values))
-    told = {"name": "CAPSTAN_WORKER_IMAGE", "value": "ghcr.io/capstan/worker:0.1.0"}
+    told = {"name": "CAPSTAN_WORKER_IMAGE", "value": "registry.example.com/capstan/worker:0.1.0"}
     assert told in pods["capstan-operator"]["containers"][0]["env"]
-    assert pods["capstan-operator"]["containers"][0]["image"] == "ghcr.io/capstan/operator:0.2.0"
+    assert pods["capstan-operator"]["containers"][0]["image"] == "registry.example.com/capstan/operator:0.2.0"
     upgrade = (CHART.parents[1] / "docs" / "install.md").read_text().split("## Upgrade")[1].split("\n## ")[0]
     assert "What only the operator's code does otherwise restarts nothing" in upgrade
     assert "--set models.workerImage.tag=" in upgrade
@@ -967,7 +967,7 @@ def test_the_gateway_with_presidio_is_another_image() -> None:
         )
         return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
-    assert image() == "ghcr.io/capstan/gateway:1.2.3"
-    assert image(presidio=True) == "ghcr.io/capstan/gateway:1.2.3-presidio"
+    assert image() == "registry.example.com/capstan/gateway:1.2.3"
+    assert image(presidio=True) == "registry.example.com/capstan/gateway:1.2.3-presidio"
     digest = "sha256:" + "0" * 64
-    assert image(presidio=True, image={"digest": digest}) == f"ghcr.io/capstan/gateway@{digest}"
+    assert image(presidio=True, image={"digest": digest}) == f"registry.example.com/capstan/gateway@{digest}"
