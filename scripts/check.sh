@@ -22,6 +22,7 @@ step format "$bin/ruff" format --check --quiet .
 step lint "$bin/ruff" check --quiet .
 step types "$bin/mypy"
 step layers "$bin/lint-imports"
+step workflows "$bin/actionlint"
 step generated scripts/generate.sh --check
 step compatibility "$bin/python" scripts/compatibility.py --check
 

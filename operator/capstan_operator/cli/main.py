@@ -10,6 +10,7 @@ from typing import Protocol, cast
 COMMANDS = {
     "validate": "check manifests without a cluster",
     "render": "print the Kubernetes objects and the gateway config that manifests become",
+    "images": "print every image that an install and its models run",
     "cache": "purge what gateways keep of answers, and tell what they have",
     "eval": "ask a model the cases of a suite, and compare what it answers with a baseline",
     "experiment": "compare the members of a weighted router, as its requests went",

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -74,12 +74,16 @@ def render(manifests: Manifests, settings: Settings) -> str:
     return HEADER + "".join(_documents(manifests, settings))
 
 
+def model_objects(model: Model, manifests: Manifests, settings: Settings) -> Sequence[Manifest]:
+    """Give the Kubernetes objects that one of the models becomes."""
+    return build_model(model, Snapshot(models=manifests.models, inference_pools=True), settings.build).objects
+
+
 def _documents(manifests: Manifests, settings: Settings) -> Iterator[str]:
     models = [manifests.models[key] for key in sorted(manifests.models)]
-    snapshot = Snapshot(models=manifests.models, inference_pools=True)
     for model in models:
         comment = _comment(model)
-        for manifest in build_model(model, snapshot, settings.build).objects:
+        for manifest in model_objects(model, manifests, settings):
             yield f"{comment}---\n{_yaml(manifest)}"
             comment = ""
     compiled = compile_gateway(models, policies=manifests.policies.values(), rules=NameRules.from_settings(settings))

@@ -101,9 +101,3 @@ def test_nothing_made_from_elsewhere_is_stale() -> None:
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-
-
-def test_versions_agree() -> None:
-    """The chart installs the release that it comes with."""
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    assert f'version = "{chart["appVersion"]}"' in (ROOT / "pyproject.toml").read_text()
