@@ -44,6 +44,13 @@ def test_where_images_are_has_to_be_said() -> None:
         assert "operator.image, gateway.image and models.workerImage" in done.stderr
 
 
+def test_the_example_for_argo_cd_names_a_registry() -> None:
+    """The Application in helm/argocd installs as it is but for the registry's name, which it shows."""
+    application = yaml.safe_load((CHART.parent / "argocd" / "application-capstan.yaml").read_text())
+    values = application["spec"]["source"]["helm"]["valuesObject"]
+    assert all(image.startswith(values["image"]["registry"] + "/") for image in _images(values))
+
+
 def test_every_image_follows_the_registry() -> None:
     """Everything that runs, and every image that the operator is told, comes from `image.registry`."""
     everything = {"scorer": {"enabled": True}, **REDIS}
