@@ -11,6 +11,7 @@ from capstan_contract.gates import GateSummary, Outcome, SuiteSummary, write_gat
 from capstan_contract.names import CANARY, COMPONENT_LABEL, STABLE, TRACK_LABEL
 from capstan_contract.tracks import Counters, Track
 from capstan_operator.api.kinds import LLM_MODELS
+from capstan_operator.desired.profiles import PROFILES_COMPONENT
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.names import ROLLOUT_ACTION_ANNOTATION, ROLLOUT_BY_ANNOTATION
 from capstan_operator.resources.api_resource import CONFIG_MAPS, DEPLOYMENTS, EVENTS, SERVICES
@@ -57,6 +58,19 @@ class World:
         said = {key: value for key, value in {"steps": STEPS, "gate": GATE, **rollout}.items() if value is not None}
         engine = {"type": "Simulator", "image": f"example.com/engine:{image}"}
         await self.kube.apply(simulated("one", self.namespace, engine=engine, replicas=2, rollout=said), manager="user")
+
+    async def put_profile(self, image: str) -> None:
+        """Write the profile as the platform team does, with this image."""
+        metadata = {"name": "profiles", "namespace": self.namespace, "labels": {COMPONENT_LABEL: PROFILES_COMPONENT}}
+        said = f"engines: {{Simulator: {{image: 'example.com/engine:{image}'}}}}"
+        manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"small": said}}
+        await self.kube.apply(manifest, manager="platform")
+
+    async def put_profiled(self) -> None:
+        """Write the model with that profile and without an image."""
+        rollout = {"steps": STEPS, "gate": GATE}
+        model = simulated("one", self.namespace, profile="small", replicas=2, rollout=rollout)
+        await self.kube.apply(model, manager="user")
 
     async def model(self) -> Manifest:
         return await self.kube.get(LLM_MODELS, "one", namespace=self.namespace)
@@ -178,6 +192,38 @@ async def test_good_revision_is_promoted(world: World, start_operator: Any) -> N
     # NB: written behind the status, and in no order.
     await eventually(is_told, what="a Service that is gone, a report and Events", seconds=120)
     assert operator.stop() == 0
+
+
+async def test_a_changed_profile_is_tried_as_a_changed_spec_is(world: World, start_operator: Any) -> None:
+    """At the same generation: it gets each weight in turn, and then all pods. One whose suite fails gets none and
+    changes nothing, also under an operator that begins anew; and the profile as it was before ends it."""
+    await world.put_profile("one")
+    await world.put_profiled()
+    operator = start_operator(**world.settings)
+    before = await world.says("Complete")
+    assert await world.image("one-model") == "one"
+    await world.put_profile("two")
+
+    async def is_promoted() -> bool:
+        said = await world.rollout()
+        return said["state"] == "Complete" and await world.image("one-model") == "two"
+
+    await eventually(is_promoted, what="the pods of the changed profile", seconds=150)
+    await world.gone()
+    assert [weight for weight in world.served if weight] == [10, 50]
+    done = await world.rollout()
+    assert (done["generation"], done["stable"] != before["stable"]) == (before["generation"], True)
+    world.outcome = Outcome.FAIL
+    await world.put_profile("three")
+    await world.says("RolledBack", "SuiteFailed")
+    await world.gone()
+    operator.kill()
+    start_operator(**world.settings)
+    assert await world.image("one-model") == "two"
+    await world.put_profile("two")
+    await world.says("Complete", "Back")
+    assert await world.image("one-model") == "two"
+    assert [weight for weight in world.served if weight] == [10, 50]
 
 
 async def test_worse_revision_is_rolled_back(world: World, start_operator: Any) -> None:
