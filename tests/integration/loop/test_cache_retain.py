@@ -12,7 +12,7 @@ from support.llmmodels import condition, simulated
 from support.operator_process import find
 from support.wait import eventually
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers")]
 
 
 class World:

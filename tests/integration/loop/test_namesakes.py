@@ -24,7 +24,7 @@ from support.llmmodels import condition, simulated
 from support.operator_process import connect, find
 from support.wait import eventually
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers")]
 
 PARTS: dict[str, Any] = {"prefixes": [{"name": "p", "system": "hello"}], "cache": {"size": "1Gi"}}
 """What gives a model a ConfigMap and a claim."""

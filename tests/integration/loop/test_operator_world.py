@@ -13,7 +13,7 @@ from support.llmmodels import condition, hosted, is_settled, served_names, simul
 from support.operator_process import NAMESPACES, find, make_namespace
 from support.wait import eventually
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers")]
 
 
 async def settled(kube: KubeClient, name: str, namespace: str) -> dict[str, Any]:

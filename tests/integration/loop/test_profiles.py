@@ -20,7 +20,7 @@ from support.llmmodels import condition, read_config, simulated
 from support.operator_process import find
 from support.wait import eventually
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers"), pytest.mark.timeout(300)]
 SEEN = 90.0
 """Seconds within which something surely comes to be on a busy machine."""
 

@@ -15,7 +15,7 @@ from capstan_operator.resources.api_resource import PODS
 from support.llmmodels import is_settled, simulated
 from support.wait import eventually
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers")]
 
 MODELS = 200
 VIRTUAL = 5

@@ -24,7 +24,7 @@ from support.replicas import Replica, serve, slice_in
 from support.rollout_world import counters
 from support.wait import eventually
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers"), pytest.mark.timeout(300)]
 
 STEPS = [{"weight": 10, "seconds": 0, "minimumRequests": 64}, {"weight": 50, "seconds": 0, "minimumRequests": 64}]
 GATE = {"suites": [{"configMap": "suite"}], "latency": {"ttftP95": "1.2"}}

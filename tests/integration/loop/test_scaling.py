@@ -19,7 +19,7 @@ from support.ports import free_port
 from support.replicas import Replica, serve, slice_in
 from support.wait import eventually
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers")]
 
 OURS = {"strategy": "Capstan"}
 LONG_AGO = "2026-01-01T00:00:00Z"

@@ -26,7 +26,7 @@ from support.ports import free_port
 from support.replicas import Replica, serve, slice_in
 from support.wait import eventually
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers")]
 
 BY_KEDA = {
     "min": 0,

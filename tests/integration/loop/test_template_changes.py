@@ -24,7 +24,7 @@ from support.llmmodels import condition, simulated
 from support.operator_process import find
 from support.wait import eventually
 
-pytestmark = [pytest.mark.apiserver, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers"), pytest.mark.timeout(300)]
 FIRST_HASH = "0123456789abcdef"
 
 
