@@ -18,7 +18,7 @@ from support.kubectl import Kubectl
 from support.plainmodels import SETTINGS, make_model, snapshot_of
 from support.wait import wait_until
 
-pytestmark = pytest.mark.apiserver
+pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers")]
 READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
 NO_NODE = {
     "type": "PodScheduled",
