@@ -20,7 +20,8 @@ class Option:
     """One option that we would write. It is left out when the user writes it, in any of its spellings."""
 
     values: tuple[str, ...]
-    """As on the command line: ("--port", "8000"), or one positional argument."""
+    """As on the command line: ("--port", "8000"), or one positional argument. Empty: what is said is what the program
+    does by itself."""
     spellings: tuple[str, ...]
 
 
@@ -51,6 +52,11 @@ class CommandLine:
 def option(flag: str, *values: str, also: Sequence[str] = ()) -> Option:
     """Make an option; `also` are further spellings that mean the same."""
     return Option((flag, *values), (flag, *also))
+
+
+def silent(flag: str) -> Option:
+    """Make an option that must not be given for what is said to be so."""
+    return Option((), (flag,))
 
 
 def positional(value: str, *, flag: str) -> Option:

@@ -58,9 +58,9 @@ def bucket_mounts(spec: LLMModelSpec) -> list[dict[str, Any]]:
     return [{"name": _VOLUME, "mountPath": _FOLDER, "readOnly": True}] if _is_oss(spec) else []
 
 
-def find_bucket_faults(spec: LLMModelSpec, environment: Environment, *, unnamed: bool) -> Iterator[Fault]:
-    """Give what is wrong with sources in buckets. `environment`: the engine's variables; `unnamed`: whether there are
-    others, of which nobody knows the names."""
+def find_bucket_faults(spec: LLMModelSpec, environment: Environment, *, unseen: bool) -> Iterator[Fault]:
+    """Give what is wrong with sources in buckets. `environment`: the engine's variables; `unseen`: whether
+    something that nobody can look into may bring the one of the endpoint."""
     engine = spec.engine.type
     if _is_bucket(spec.model.source) and engine not in _ENGINES:
         yield Fault("spec.model.source", f"must be hf://, pvc:// or oci:// with engine {engine}")
@@ -71,7 +71,8 @@ def find_bucket_faults(spec: LLMModelSpec, environment: Environment, *, unnamed:
     for index, adapter in enumerate(spec.adapters):
         if _is_bucket(adapter.source) and engine is not EngineType.SIMULATOR:
             yield Fault(f"spec.adapters[{index}].source", f"must be hf:// or pvc:// with engine {engine}")
-    if _is_oss(spec) and not unnamed and not any(name == ENDPOINT for name, _ in environment):
+    # NB: an empty one is as none for AWS's libraries.
+    if _is_oss(spec) and not unseen and dict(environment).get(ENDPOINT, "") == "":
         message = f"must have {ENDPOINT} when `spec.model.source` begins with oss://: that of the region"
         yield Fault("spec.engine.env", f"{message}, such as https://s3.oss-cn-hangzhou.aliyuncs.com")
 

@@ -8,7 +8,7 @@ from typing import Final
 from capstan_contract.config import Task
 from capstan_contract.names import ENGINE_PORT, WORKER_PORT
 from capstan_operator.api.kinds import Model
-from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
+from capstan_operator.api.llmmodel import Engine, EngineType, KVCacheSpec, LLMModelSpec
 from capstan_operator.desired import kvcache
 from capstan_operator.desired.arguments import Option, is_given, merge_arguments, option, positional, without_options
 from capstan_operator.desired.naming import upstream_name
@@ -73,15 +73,20 @@ def vllm_arguments(spec: LLMModelSpec, *, name: str, path: str, addresses: tuple
         *addresses,
         *_vllm_parallelism(spec),
         *_vllm_task(spec),
-        *_vllm_model(spec, model_source(spec)),
+        *_vllm_model(spec, model_source(spec), path),
         *_vllm_adapters(spec),
-        *kvcache.vllm_options(spec.engine.kvCache),
-        *vllm_tuning(spec.engine),
+        *options_of_fields(spec.engine),
     ]
     if spec.engine.toolCallParser or is_given("--tool-call-parser", users):
         # Which parser fits depends on the model, so it is never guessed; but the one is useless without the other.
         ours.append(option("--enable-auto-tool-choice"))
     return merge_arguments(ours, users)
+
+
+def options_of_fields(engine: Engine) -> list[Option]:
+    """Give what the fields of an engine say in its own words, and silent options where it does so by itself."""
+    found = _FIELDS.get(engine.type)
+    return [*found[0](engine.kvCache), *found[1](engine)] if found else []
 
 
 def tensor_parallel_size(spec: LLMModelSpec) -> int:
@@ -129,11 +134,12 @@ def _vllm_task(spec: LLMModelSpec) -> list[Option]:
     return [option(*pooling[at : at + 2], also=("--task",)) for at in range(0, len(pooling), 2)]
 
 
-def _vllm_model(spec: LLMModelSpec, source: Source | None) -> list[Option]:
+def _vllm_model(spec: LLMModelSpec, source: Source | None, path: str) -> list[Option]:
     ours = []
     if spec.model.revision and source and source.scheme == "hf":
         ours.append(option("--revision", spec.model.revision))
-    if source and source.scheme in BUCKETS:
+    # NB: on a person's machine the path may be a folder that takes the bucket's place.
+    if source and source.scheme in BUCKETS and path == source.path:
         ours.append(option("--load-format", "runai_streamer"))
     if spec.serving.contextWindow:
         ours.append(option("--max-model-len", str(spec.serving.contextWindow)))
@@ -151,8 +157,7 @@ def simulator_arguments(spec: LLMModelSpec) -> list[str]:
     adapters = [word for adapter in spec.adapters for word in ("--alias", adapter.name)]
     window = [option("--context-window", str(spec.serving.contextWindow))] if spec.serving.contextWindow else []
     # NB: --alias adds a name, so the user's takes the place of none of ours.
-    ours = [*window, *kvcache.simulator_options(spec.engine.kvCache), *simulator_tuning(spec.engine)]
-    return [*adapters, *merge_arguments(ours, spec.engine.args)]
+    return [*adapters, *merge_arguments([*window, *options_of_fields(spec.engine)], spec.engine.args)]
 
 
 def _adapter_pairs(spec: LLMModelSpec) -> list[str]:
@@ -214,7 +219,7 @@ def _build_tgi(_: Model, spec: LLMModelSpec, settings: BuildSettings) -> EngineC
         ours.append(option("--num-shard", str(tensor)))
     if spec.serving.contextWindow:
         ours.append(option("--max-total-tokens", str(spec.serving.contextWindow)))
-    ours += [*kvcache.tgi_options(spec.engine.kvCache), *tgi_tuning(spec.engine)]
+    ours += options_of_fields(spec.engine)
     adapters = {"LORA_ADAPTERS": ",".join(_adapter_pairs(spec))} if spec.adapters else {}
     return EngineContainer(
         image=_image(spec, settings.tgi_image),
@@ -244,7 +249,7 @@ def _build_sglang(model: Model, spec: LLMModelSpec, settings: BuildSettings) -> 
         ours.append(option("--context-length", str(spec.serving.contextWindow)))
     if spec.adapters:
         ours += [option("--enable-lora"), option("--lora-paths", *_adapter_pairs(spec))]
-    ours += [*kvcache.sglang_options(spec.engine.kvCache), *sglang_tuning(spec.engine)]
+    ours += options_of_fields(spec.engine)
     return EngineContainer(
         image=_image(spec, settings.sglang_image),
         command=("python3", "-m", "sglang.launch_server"),
@@ -274,6 +279,16 @@ def _image(spec: LLMModelSpec, default: str) -> str:
     return f"{repository}{slash}{last.split('@')[0].split(':')[0]}:{spec.engine.version}"
 
 
+_FIELDS: Final[
+    Mapping[EngineType, tuple[Callable[[KVCacheSpec | None], list[Option]], Callable[[Engine], list[Option]]]]
+] = MappingProxyType(
+    {
+        EngineType.VLLM: (kvcache.vllm_options, vllm_tuning),
+        EngineType.SIMULATOR: (kvcache.simulator_options, simulator_tuning),
+        EngineType.TGI: (kvcache.tgi_options, tgi_tuning),
+        EngineType.SGLANG: (kvcache.sglang_options, sglang_tuning),
+    }
+)
 _BUILDERS: Final[Mapping[EngineType, Callable[[Model, LLMModelSpec, BuildSettings], EngineContainer]]] = (
     MappingProxyType(
         {

@@ -6,7 +6,7 @@ from typing import Any
 
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import EngineType, LLMModelSpec
-from capstan_operator.desired.buckets import find_bucket_faults
+from capstan_operator.desired.buckets import ENDPOINT, find_bucket_faults
 from capstan_operator.desired.kvcache import find_kv_faults
 from capstan_operator.desired.naming import adapter_served_name, served_name
 from capstan_operator.desired.patch import PatchError, check_patch, strategic_merge
@@ -15,7 +15,7 @@ from capstan_operator.desired.prefixes import find_prefix_doubts
 from capstan_operator.desired.profiled import ProfiledSpec, fault_of, own_spec
 from capstan_operator.desired.replicas import find_replicas_doubts
 from capstan_operator.desired.reserved import Facts
-from capstan_operator.desired.template_wiring import engine_of, environment_of, find_template_faults
+from capstan_operator.desired.template_wiring import engine_of, environment_of, find_template_faults, may_bring
 from capstan_operator.desired.tuning import find_tuning_doubts, find_tuning_faults
 from capstan_operator.desired.volumes import exclusive_claim
 from capstan_operator.desired.wiring import find_wiring_doubts, find_wiring_faults
@@ -33,11 +33,14 @@ def find_faults(model: Model) -> tuple[Fault, ...]:
 
 def judge_faults(model: Model) -> tuple[Fault, ...]:
     """Look for the faults of a model, whatever was found before. Those of the manifest are of its own fields; what only
-    a profile makes wrong is the profile's."""
-    spec = model.spec
-    if not isinstance(spec, ProfiledSpec):
-        return _judge(model)
-    return _judge(replace(model, spec=spec.own)) or tuple(fault_of(spec.known, one) for one in _judge(model))
+    a profile makes wrong is the profile's, and what a profile makes good is none."""
+    spec, found = model.spec, _judge(model)
+    if not found or not isinstance(spec, ProfiledSpec):
+        return found
+    # NB: by what is said of it, because a profile's arguments move the indices of the manifest's.
+    messages = {one.message for one in found}
+    own = tuple(one for one in _judge(replace(model, spec=spec.own)) if one.message in messages)
+    return own or tuple(fault_of(spec.known, one) for one in found)
 
 
 def _judge(model: Model) -> tuple[Fault, ...]:
@@ -119,9 +122,8 @@ def _source_faults(spec: LLMModelSpec, patched: Manifest | None) -> Iterator[Fau
     engine = spec.engine.type
     if spec.adapters and engine not in _ADAPTER_ENGINES:
         yield Fault("spec.adapters", f"must be empty with engine {engine}: give them in `engine.args`")
-    container = engine_of(patched) if patched else {}
-    named = environment_of(container) if patched else [(one.name, one.value) for one in spec.engine.env]
-    yield from find_bucket_faults(spec, named, unnamed=bool(spec.engine.envFrom or container.get("envFrom")))
+    container = engine_of(patched) if patched else spec.engine.model_dump(mode="json", include={"env", "envFrom"})
+    yield from find_bucket_faults(spec, environment_of(container), unseen=may_bring(container, ENDPOINT))
 
 
 def _name_faults(model: Model) -> Iterator[Fault]:

@@ -10,7 +10,7 @@ from typing import Final
 
 from capstan_operator.api.kvcache import KVCacheSpec, KVCacheType
 from capstan_operator.api.llmmodel import Engine, LLMModelSpec
-from capstan_operator.desired.arguments import Option, is_given, option, read_command_line
+from capstan_operator.desired.arguments import Option, is_given, option, read_command_line, silent
 from capstan_operator.desired.quantity import parse_quantity
 from capstan_operator.desired.releases import is_before
 from capstan_operator.resources.resource import Fault
@@ -93,7 +93,9 @@ def sglang_options(cache: KVCacheSpec | None) -> list[Option]:
     if cache is None:
         return []
     ours = [*_valued(cache, memory="--mem-fraction-static", dtype="--kv-cache-dtype", block="--page-size")]
-    return ours if cache.prefixCaching is not False else [*ours, option("--disable-radix-cache")]
+    if cache.prefixCaching is None:
+        return ours
+    return [*ours, (silent if cache.prefixCaching else option)("--disable-radix-cache")]
 
 
 def tgi_options(cache: KVCacheSpec | None) -> list[Option]:
@@ -101,8 +103,10 @@ def tgi_options(cache: KVCacheSpec | None) -> list[Option]:
     if cache is None:
         return []
     ours = [] if cache.memoryShare is None else [option("--cuda-memory-fraction", cache.memoryShare)]
-    dtype = _TGI_TYPES.get(cache.dtype) if cache.dtype else None
-    return ours if dtype is None else [*ours, option("--kv-cache-dtype", dtype)]
+    if cache.dtype is None:
+        return ours
+    dtype = _TGI_TYPES.get(cache.dtype)
+    return [*ours, silent("--kv-cache-dtype") if dtype is None else option("--kv-cache-dtype", dtype)]
 
 
 def simulator_options(cache: KVCacheSpec | None) -> list[Option]:

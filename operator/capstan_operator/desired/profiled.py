@@ -26,7 +26,7 @@ from capstan_operator.api.llmmodel import EnvVar, LLMModelSpec
 from capstan_operator.api.parse import explain
 from capstan_operator.api.profile import Profile, ProfileEngine
 from capstan_operator.desired.arguments import GivenOption, normalized, read_command_line
-from capstan_operator.desired.engine import build_engine
+from capstan_operator.desired.engine import build_engine, options_of_fields
 from capstan_operator.desired.profiles import KnownProfile, ProfileBook
 from capstan_operator.desired.quantity import multiply_bytes, multiply_cpu
 from capstan_operator.resources.resource import Fault
@@ -220,6 +220,7 @@ def _by_name(first: Iterable[EnvVar], second: Sequence[EnvVar]) -> tuple[EnvVar,
 def _unsaid(model: Model, spec: LLMModelSpec, args: Sequence[str]) -> list[str]:
     """Give a profile's arguments without the options that the manifest says, by an argument or by a field."""
     said = {normalized(one.flag) for one in read_command_line(spec.engine.args).options}
+    said |= {normalized(flag) for one in options_of_fields(spec.engine) if not one.values for flag in one.spellings}
     words: list[str] = []
     for given in read_command_line(args).options:
         own = _words_of(given, args)

@@ -103,6 +103,12 @@ def engine_of(template: Manifest) -> Mapping[str, Any]:
     return _containers(template, "containers").get(_ENGINE, {})
 
 
+def may_bring(container: Mapping[str, Any], name: str) -> bool:
+    """Say whether a ConfigMap or a Secret of `envFrom`, of which nobody knows the keys, may bring this variable."""
+    sources = map(_mapping, _sequence(container.get("envFrom")))
+    return any(name.startswith(str(source.get("prefix") or "")) for source in sources)
+
+
 def _text(variable: Mapping[str, Any]) -> str | None:
     """Give the value of a variable; None when it comes from elsewhere."""
     value = variable.get("value")

@@ -9,7 +9,7 @@ from typing import Final
 
 from capstan_operator.api.llmmodel import Engine, EngineType, WeightType
 from capstan_operator.api.rules.engine import ABLE
-from capstan_operator.desired.arguments import Option, gives, option, read_command_line
+from capstan_operator.desired.arguments import Option, gives, option, read_command_line, silent
 from capstan_operator.desired.releases import is_before
 from capstan_operator.desired.speculative import (
     find_speculation_faults,
@@ -98,7 +98,7 @@ def tgi_tuning(engine: Engine) -> list[Option]:
     """Give TGI's options. It has no word for `auto`: that is what it does when nothing is said."""
     ours = [
         *_valued("--quantize", engine.quantization),
-        *_valued("--dtype", None if engine.dtype is WeightType.AUTO else engine.dtype),
+        *([silent("--dtype")] if engine.dtype is WeightType.AUTO else _valued("--dtype", engine.dtype)),
         *_valued("--cuda-memory-fraction", engine.gpuMemoryUtilization),
         *_valued("--max-batch-prefill-tokens", engine.maxNumBatchedTokens),
         *_switched("--trust-remote-code", engine.trustRemoteCode),
@@ -158,4 +158,7 @@ def _valued(flag: str, value: object, *also: str) -> list[Option]:
 
 
 def _switched(flag: str, said: bool | None) -> list[Option]:
-    return [option(flag)] if said else []
+    if said is None:
+        return []
+    # NB: older releases have no word for the contrary.
+    return [option(flag) if said else silent(flag)]

@@ -13,14 +13,14 @@ from capstan_operator.desired.arguments import (
     resolve_environment,
     without_options,
 )
-from capstan_operator.desired.engine import build_engine, vllm_arguments
+from capstan_operator.desired.engine import build_engine, model_path, vllm_arguments
 from support.plainmodels import SETTINGS, make_model
 
 
 def _vllm(**spec: object) -> list[str]:
     model = make_model(**spec)  # type: ignore[arg-type]
     assert model.spec is not None
-    return vllm_arguments(model.spec, name="llama", path="example/model")
+    return vllm_arguments(model.spec, name="llama", path=model_path(model.spec))
 
 
 def _after(flag: str, arguments: list[str]) -> str:

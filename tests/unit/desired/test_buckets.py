@@ -89,6 +89,10 @@ def test_a_server_of_the_user_is_given_the_source_as_it_is() -> None:
         ({"engine": {"type": "Simulator"}}, False),
         ({}, True),
         ({"engine": {"env": [{"name": "AWS_REGION", "value": "x"}]}}, True),
+        ({"engine": {"env": [{"name": "AWS_ENDPOINT_URL", "value": ""}]}}, True),
+        ({"engine": {"envFrom": [{"secretRef": {"name": "oss"}}]}}, False),
+        ({"engine": {"envFrom": [{"prefix": "AWS_", "secretRef": {"name": "oss"}}]}}, False),
+        ({"engine": {"envFrom": [{"prefix": "HF_", "secretRef": {"name": "hub"}}]}}, True),
         ({"template": {"spec": {"containers": [{"name": "engine", "env": [ENDPOINT]}]}}}, False),
         (
             {

@@ -106,6 +106,25 @@ def test_a_field_of_the_manifest_says_an_option_too(profile: list[str], manifest
     assert _spec({"engines": {"vLLM": {"args": profile}}}).engine.args == tuple(profile)
 
 
+@pytest.mark.parametrize(
+    ("type_", "profile", "engine"),
+    [
+        ("vLLM", ["--trust-remote-code"], {"trustRemoteCode": False}),
+        ("vLLM", ["--trust_remote_code"], {"trustRemoteCode": False}),
+        ("SGLang", ["--trust-remote-code"], {"trustRemoteCode": False}),
+        ("TGI", ["--trust-remote-code"], {"trustRemoteCode": False}),
+        ("TGI", ["--dtype", "float16"], {"dtype": "auto"}),
+        ("TGI", ["--kv-cache-dtype", "fp8_e4m3fn"], {"kvCache": {"dtype": "auto"}}),
+        ("SGLang", ["--disable-radix-cache"], {"kvCache": {"prefixCaching": True}}),
+    ],
+)
+def test_a_field_says_what_the_engine_does_by_itself(type_: str, profile: list[str], engine: dict[str, Any]) -> None:
+    """Where Capstan has no word to write for a field of the manifest, a profile does not say the contrary of it."""
+    given = {"engines": {type_: {"args": profile}}}
+    assert _spec(given, engine={"type": type_, **engine}).engine.args == ()
+    assert _spec(given, engine={"type": type_}).engine.args == tuple(profile)
+
+
 def test_words_before_the_first_option_stay_first() -> None:
     """A profile's options come behind the words of the manifest's program, which are not taken for their values."""
     engine = {"type": "OpenAICompatible", "image": "own:1", "args": ["serve", "--a", "1"]}
@@ -172,6 +191,19 @@ def test_a_fault_of_the_profile_is_told_by_its_name() -> None:
     assert "s3cret" not in fault.message
     wrong = with_profile(make_model(profile="h100", engine={"args": ["--api-key", "x"]}), book, where="")
     assert [one.field for one in find_faults(wrong)] == ["spec.engine.args[0]"]
+
+
+def test_what_a_profile_makes_good_is_no_fault() -> None:
+    """A manifest may rely on its profile, for the endpoint of a bucket as well; its other faults stay its own."""
+    oss = {"source": "oss://models/llama"}
+    region = {"env": [{"name": "AWS_ENDPOINT_URL", "value": "https://s3.oss-cn-hangzhou.aliyuncs.com"}]}
+    plain = make_model(profile="h100", model=oss)
+    assert [one.field for one in find_faults(plain)] == ["spec.engine.env"]
+    assert find_faults(profiled(plain, region)) == ()
+    assert [one.field for one in find_faults(profiled(plain, {}))] == ["spec.engine.env"]
+    wrong = make_model(profile="h100", model=oss, engine={"args": ["--api-key", "x"]})
+    given = {**region, "engines": {"vLLM": {"args": ["--seed", "1"]}}}
+    assert [one.field for one in find_faults(profiled(wrong, given))] == ["spec.engine.args[0]"]
 
 
 def test_what_comes_of_a_merge_keeps_the_bounds_of_a_spec() -> None:

@@ -214,6 +214,7 @@ def test_a_release_that_is_known_not_to_know_it_is_refused(engine: dict[str, Any
         ({"quantization": "fp8", "args": ["--seed", "1", "-q", "awq"]}, "args[2]"),
         ({"quantization": "fp8", "args": ["--quantization-config", "{}"]}, None),
         ({"trustRemoteCode": True, "args": ["--no-trust-remote-code"]}, "args[0]"),
+        ({"trustRemoteCode": False, "args": ["--trust-remote-code"]}, "args[0]"),
         ({"speculative": NGRAM, "args": ["--speculative-config.method", "ngram"]}, "args[0]"),
         ({"type": "TGI", "quantization": "fp8", "args": ["--quantize", "eetq"]}, "args[0]"),
         ({"type": "Simulator", "maxNumSeqs": 4, "args": ["--concurrency=2"]}, "args[0]"),

@@ -126,6 +126,15 @@ def test_weights_of_a_cluster_need_a_folder_here() -> None:
     assert here.arguments[0] == "/weights"
 
 
+def test_a_folder_in_the_place_of_a_bucket_is_not_streamed() -> None:
+    """The folder is read as any other one, by a vLLM that may have no streamer."""
+    here = _launch_of(
+        _model(model={"source": "gs://bucket/path"}), Choices(vllm_python="vllm-python", weights={"m": "/weights"})
+    )
+    assert here.arguments[0] == "/weights"
+    assert "--load-format" not in here.arguments
+
+
 def test_the_command_line_can_choose_another_engine() -> None:
     """--engine replaces type and arguments of every engine, and leaves external models alone."""
     choices = Choices(engine=EngineType.VLLM, engine_arguments=("--enforce-eager",), vllm_python="vllm-python")
