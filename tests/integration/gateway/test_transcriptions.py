@@ -107,7 +107,7 @@ async def test_an_engine_gets_the_same_parts_with_the_name_that_it_knows(path: s
     (request,) = upstream.requests
     form, fields = form_of(request)
     assert request.path == f"/v1/audio/{path}"
-    assert (bytes(form.file), form.filename, form.file_type) == (SOUND, "speech.wav", b"audio/wav")
+    assert (bytes(form.file), form.filename, form.file_type) == (SOUND, "file.wav", b"audio/wav")
     assert fields == {"model": "engine-name", "prompt": "Grüße", "language": "de"}
     assert reply.headers["x-capstan-model"] == "ears"
 

@@ -9,8 +9,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from capstan_gateway.dialects.clients.forms import boundary_of, read_form, written
 from capstan_gateway.errors import GatewayError, InvalidRequest
 
-BOUNDARIES = st.text("abcXYZ019-'()+_,./:=?", min_size=1, max_size=20)
-NAMES = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=12).filter(lambda name: name != "file")
+NAMES = st.text("aBcXYZ019_.-", min_size=1, max_size=12).filter(lambda name: name != "file")
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=40)
 PIECES = st.lists(st.sampled_from([b"\r\n", b"--", b"b", b"\r", b"\n", b"-", b"\x00", b"\xff", b"a: b", b'"']))
 
@@ -48,12 +47,10 @@ def parse(boundary: bytes, body: bytes) -> list[tuple[str, bytes | None, bytes]]
     return found
 
 
-@given(BOUNDARIES, st.dictionaries(NAMES, TEXTS, max_size=5), PIECES)
-def test_another_parser_reads_what_is_sent_as_it_was_said(
-    boundary: str, fields: dict[str, str], pieces: list[bytes]
-) -> None:
-    """Every field and every byte of the file, whatever is in them; unless the boundary itself is."""
-    mark = boundary.encode()
+@given(st.lists(st.tuples(NAMES, TEXTS), max_size=5, unique_by=lambda one: one[0].lower()), PIECES)
+def test_another_parser_reads_what_is_sent_as_it_was_said(given: list[tuple[str, str]], pieces: list[bytes]) -> None:
+    """Every field and every byte of the file, whatever is in them."""
+    fields = dict(given)
     sound = b"RIFF" + b"".join(pieces)
     form, _ = read_form(
         b"original",
@@ -61,12 +58,9 @@ def test_another_parser_reads_what_is_sent_as_it_was_said(
         + sound
         + b"\r\n--original--",
     )
-    form = type(form)(mark, form.filename, form.file_type, form.file)
-    if any(b"\r\n--" + mark in b"\r\n" + said for said in (sound, *(text.encode() for text in fields.values()))):
-        return
     sent = written(form, fields)
     said = [(name, None, text.encode()) for name, text in fields.items()]
-    assert parse(mark, sent) == [*said, ("file", b"a.wav", sound)]
+    assert parse(form.boundary, sent) == [*said, ("file", b"file.wav", sound)]
     again, read = read_form(boundary_of(form.content_type), sent)
     assert (read, bytes(again.file)) == (fields, sound)
 
@@ -83,8 +77,8 @@ def test_whatever_comes_is_read_or_refused(pieces: list[bytes]) -> None:
     except GatewayError as error:
         assert isinstance(error, InvalidRequest)  # noqa: PT017 - either is right
         return
-    parts = parse(b"b", written(form, fields))
-    assert parts[-1] == ("file", b"a", bytes(form.file))
+    parts = parse(form.boundary, written(form, fields))
+    assert parts[-1] == ("file", b"file", bytes(form.file))
     assert [(name, text.decode()) for name, _, text in parts[:-1]] == list(fields.items())
 
 

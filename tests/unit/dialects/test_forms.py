@@ -44,9 +44,20 @@ def read(*parts: bytes) -> tuple[Form, Fields]:
 def test_a_boundary_is_read_as_it_may_be_written(said: bytes, boundary: bytes) -> None:
     """As a word or in quotes, and what is said again of the form means the same."""
     assert boundary_of(said) == boundary
-    form = Form(boundary, "a", b"audio/wav", memoryview(b"x"))
-    assert boundary_of(form.content_type) == boundary
-    assert parse_options_header(form.content_type)[1] == {b"boundary": boundary}
+
+
+def test_a_form_is_sent_with_a_boundary_of_its_own() -> None:
+    """No client knows it, so none can have written parts into a file or a field, whatever others take for line ends."""
+    forms = [read(FILE)[0] for _ in range(2)]
+    assert len({form.boundary for form in forms} | {b"b"}) == 3
+    for form in forms:
+        assert boundary_of(form.content_type) == form.boundary
+        assert parse_options_header(form.content_type)[1] == {b"boundary": form.boundary}
+    inside = b"\n--b\n" + field("model", "other").replace(b"\r", b"") + b"\n--b\n"
+    form, fields = read(field("model", "m"), field("prompt", inside.decode()), FILE + inside)
+    sent = written(form, fields)
+    assert (bytes(form.file), fields["prompt"]) == (b"RIFF" + inside, inside.decode())
+    assert sent.count(b"--" + form.boundary) == 4
 
 
 @pytest.mark.parametrize(
@@ -69,7 +80,7 @@ def test_fields_are_texts_and_the_file_is_not_copied() -> None:
     whole = body(field("model", "m"), field("t[]", "word"), FILE, field("t[]", "segment"), field("empty", ""))
     form, fields = read_form(b"b", whole)
     assert fields == {"model": "m", "t[]": ["word", "segment"], "empty": ""}
-    assert (bytes(form.file), form.filename, form.file_type) == (b"RIFF", "a.wav", b"audio/wav")
+    assert (bytes(form.file), form.filename, form.file_type) == (b"RIFF", "file.wav", b"audio/wav")
     assert form.file.obj is whole
 
 
@@ -80,7 +91,7 @@ def test_what_stands_around_the_parts_goes_nowhere() -> None:
     sent = written(form, {**fields, "model": "other", "stream": True, "gone": None})
     assert b"behind" not in sent
     assert b"Secret" not in sent
-    assert read_form(b"b", sent)[1] == {"model": "other", "stream": "true"}
+    assert read_form(form.boundary, sent)[1] == {"model": "other", "stream": "true"}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +114,18 @@ def test_what_stands_around_the_parts_goes_nowhere() -> None:
         (body(*[field(f"f{n}") for n in range(MOST_PARTS)], FILE), None),
         (body(b"Content-Disposition: form-data; name=\"x\"\r\n\r\n\xff", FILE), "x"),
         (body(field("x", "1"), field("x", "2"), FILE), "x"),
+        (body(field("model", "1"), field("Model", "2"), FILE), "Model"),
+        (body(field("model", "1"), field("model[]", "2"), FILE), "model[]"),
+        (body(field("model[]", "1"), field("model", "2"), FILE), "model"),
+        (body(field("model[a]", "1"), field("model", "2"), FILE), "model"),
+        (body(field("file[]"), FILE), "file[]"),
+        (body(field("File"), FILE), "File"),
+        (body(field("mod\\el"), FILE), None),
+        (body(field("model\\\\"), FILE), None),
+        (body(field('a\\"b'), FILE), None),
+        (body(field("mod%65l"), FILE), None),
+        (body(field(" model"), FILE), None),
+        (body(field("mod\x00el"), FILE), None),
         (body(field("x", "1", "Content-Transfer-Encoding: base64"), FILE), "x"),
         (body(field("x", "1" * (MOST_FIELD_BYTES + 1)), FILE), "x"),
         (body(b'Content-Disposition: form-data; name="x"; filename="b"\r\n\r\nx', FILE), "x"),
@@ -120,15 +143,25 @@ def test_what_parsers_could_read_in_several_ways_is_refused(whole: bytes, param:
     assert (raised.value.status, raised.value.param) == (400, param)
 
 
-def test_a_name_of_a_file_keeps_its_end_and_nothing_that_a_header_could_not_hold() -> None:
-    """The end says of which kind a file is; quotes and controls do not get into the head of the next form."""
-    name = "x" * 300 + '\\"\x07;.mp3'
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("Ada Lovelace.mp3", "file.mp3"),
+        ("../../etc/passwd", "file"),
+        ("a.tar.gz", "file.gz"),
+        ('x\\"; name=\\"model\\".wav', "file.wav"),
+        ("C:\\\\a.WAV", "file.WAV"),
+        ("x.\xfc", "file"),
+        ("a." + "x" * 17, "file"),
+        ("", "file"),
+    ],
+)
+def test_of_the_name_of_a_file_goes_on_what_says_of_which_kind_it_is(name: str, sent: str) -> None:
+    """Nobody judges the rest, and it gets into no header of the next form."""
     form, _ = read(FILE.replace(b"a.wav", name.encode()))
-    assert form.filename.endswith('";.mp3')
-    assert len(form.filename) == 255
-    again, _ = read_form(b"b", written(form, {}))
-    assert again.filename.endswith("%22;.mp3")
-    assert again.file == form.file
+    assert form.filename == sent
+    again, _ = read_form(form.boundary, written(form, {}))
+    assert (again.filename, again.file) == (sent, form.file)
 
 
 def test_a_type_that_is_none_is_said_to_be_bytes() -> None:
@@ -137,12 +170,10 @@ def test_a_type_that_is_none_is_said_to_be_bytes() -> None:
     assert form.file_type == b"application/octet-stream"
 
 
-@pytest.mark.parametrize("value", ["a\r\n--b", "--b", "--b--"])
-def test_a_field_that_holds_the_boundary_is_not_written(value: str) -> None:
-    """It could say what others are to read as parts."""
-    form, _ = read(FILE)
-    with pytest.raises(InvalidRequest):
-        written(form, {"prompt": value})
+def test_fields_in_brackets_may_stand_beside_each_other() -> None:
+    """As OpenAI's `chunking_strategy[type]` and `chunking_strategy[threshold]` do."""
+    _, fields = read(field("c[type]", "vad"), field("c[threshold]", "1"), field("t[]", "a"), field("t[]", "b"), FILE)
+    assert fields == {"c[type]": "vad", "c[threshold]": "1", "t[]": ["a", "b"]}
 
 
 @pytest.mark.parametrize(

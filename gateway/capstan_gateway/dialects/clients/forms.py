@@ -1,14 +1,16 @@
-"""A form with a file in it (RFC 7578), as what turns sound into text is asked. Pure.
+"""A form with a file in it (RFC 7578), as what turns sound into text is asked. Pure, but for the boundaries it draws.
 
     read_form(content_type, body) ─► Form     its fields as texts; its file stays where it is in the body that came
     written(form, fields)         ─► bytes    a form that says these fields, with the file: one copy of it
 
-A form is sent written anew: so the next parser reads what was read here, and nothing goes on that only it would see (a
-second `model`, what stands before the first part or behind the last one). The body is searched for its boundary, and
-not copied. All of it is in memory, because it may have to be sent once more, elsewhere.
+A form is sent written anew, with a boundary that its client cannot know: so the next parser reads what was read here,
+and nothing goes on that only it would see (a second `model`, what stands before the first part or behind the last one,
+parts within the file for who takes "\\n" for the end of a line). The body is searched for its boundary, and not copied.
+All of it is in memory, because it may have to be sent once more, elsewhere.
 """
 
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,7 +27,6 @@ MOST_HEADER_BYTES: Final = 4096
 MOST_FIELD_BYTES: Final = 64 * 1024
 """Of a field that is no file: a `prompt` may be long."""
 MOST_NAME: Final = 128
-MOST_FILENAME: Final = 255
 MOST_BOUNDARY: Final = 70
 """RFC 2046, section 5.1.1."""
 _LIST: Final = "[]"
@@ -34,7 +35,9 @@ _PARAMETER: Final = re.compile(rb';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"
 _ESCAPED: Final = re.compile(rb'\\(["\\])')
 _BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]*[0-9A-Za-z'()+_,\-./:=?]")
 _WHOLE: Final = re.compile("-?[0-9]{1,15}")
-_TOKEN: Final = re.compile(rb"[0-9A-Za-z+_\-.]+")
+_NAME: Final = re.compile(r"[0-9A-Za-z_.-]+(?:\[[0-9A-Za-z_.-]*\])*")
+"""What every parser reads alike: in quotes, backslashes and per cent signs some of them read other characters."""
+_KIND: Final = re.compile(r"\.[0-9A-Za-z]{1,16}\Z")
 _LINE_END: Final = re.compile(rb"[ \t]*\r\n")
 _AS_BYTES: Final = frozenset((b"", b"7bit", b"8bit", b"binary"))
 _MALFORMED: Final = "the form is not as multipart/form-data is written"
@@ -51,8 +54,9 @@ class Form:
     """What came, but for its fields."""
 
     boundary: bytes
-    """Nothing in the file looks like it."""
+    """Of the form that is sent. Drawn for it, so that nobody has written it into the file or into a field."""
     filename: str
+    """`file`, and the end of the name that came, which says of which kind it is: no guard reads the rest."""
     file_type: bytes
     file: memoryview
     """A view of the body that came, which it keeps."""
@@ -60,8 +64,7 @@ class Form:
     @property
     def content_type(self) -> bytes:
         """What the head of a request says of the form."""
-        plain = _TOKEN.fullmatch(self.boundary)
-        return FORM + (b"; boundary=%b" if plain else b'; boundary="%b"') % self.boundary
+        return FORM + b"; boundary=" + self.boundary
 
 
 def boundary_of(content_type: bytes | None) -> bytes:
@@ -85,14 +88,17 @@ def read_form(boundary: bytes, body: bytes) -> tuple[Form, Fields]:
         kind, _, rest = said.partition(b";")
         named = _parameters(b";" + rest)
         name = _text(named.get(b"name", b""))
-        if kind.strip().lower() != b"form-data" or not 0 < len(name) <= MOST_NAME or not name.isprintable():
-            raise _malformed(f"a part of the form has no name, or one that is longer than {MOST_NAME} characters")
+        if kind.strip().lower() != b"form-data" or len(name) > MOST_NAME or not _NAME.fullmatch(name):
+            raise _malformed(
+                "a part of the form has no name, or one that is not made of letters, digits and any of _ . - [ ], at most "
+                f"{MOST_NAME} of them"
+            )
         if headers.get(b"content-transfer-encoding", b"").strip().lower() not in _AS_BYTES:
             raise _malformed("a part of the form is encoded: its bytes must stand there as they are", name)
         if name == FILE:
             if form is not None:
                 raise _malformed("the form has two files", FILE)
-            form = Form(boundary, _filename(named), _media_type(headers), memoryview(body)[start:end])
+            form = Form(_drawn_boundary(), _filename(named), _media_type(headers), memoryview(body)[start:end])
         elif b"filename" in named:
             raise _malformed(f"the form has a file in a field other than `{FILE}`", name)
         else:
@@ -124,18 +130,15 @@ def whole_numbers(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, 
 
 
 def written(form: Form, fields: Mapping[str, Any]) -> bytes:
-    """Give a form that says these fields, with the file; None says nothing. InvalidRequest where that cannot be."""
+    """Give a form that says these fields, with the file; None says nothing."""
     begin = b"--" + form.boundary + b'\r\nContent-Disposition: form-data; name="'
     parts: list[bytes | memoryview] = []
     for name, value in fields.items():
         for one in value if isinstance(value, list) else (value,):
             if one is None:
                 continue
-            said = _written(one)
-            if b"\r\n--" + form.boundary in b"\r\n" + said:
-                raise _malformed(f"`{name}` holds the form's own boundary", name)
-            parts += (begin, _quoted(name), b'"\r\n\r\n', said, b"\r\n")
-    filename = b'"; filename="' + _quoted(form.filename) + b'"\r\nContent-Type: ' + form.file_type + b"\r\n\r\n"
+            parts += (begin, name.encode(), b'"\r\n\r\n', _written(one), b"\r\n")
+    filename = b'"; filename="' + form.filename.encode() + b'"\r\nContent-Type: ' + form.file_type + b"\r\n\r\n"
     return b"".join((*parts, begin, FILE.encode(), filename, form.file, b"\r\n--", form.boundary, b"--\r\n"))
 
 
@@ -191,8 +194,12 @@ def _parameters(said: bytes) -> dict[bytes, bytes]:
 def _filename(named: Mapping[bytes, bytes]) -> str:
     if b"filename" not in named:
         raise wrong(FILE, "must be a file, with a filename, and not a text")
-    told = "".join(one for one in named[b"filename"].decode("utf-8", "replace") if one.isprintable())
-    return told[-MOST_FILENAME:] or FILE  # Its end says of which kind it is.
+    kind = _KIND.search(named[b"filename"].decode("utf-8", "replace"))
+    return FILE if kind is None else FILE + kind[0]
+
+
+def _drawn_boundary() -> bytes:
+    return b"capstan-" + secrets.token_hex(16).encode()
 
 
 def _media_type(headers: Mapping[bytes, bytes]) -> bytes:
@@ -214,6 +221,10 @@ def _text(said: bytes, name: str | None = None) -> str:
 
 
 def _add(fields: Fields, name: str, value: str) -> None:
+    # NB: to some servers `Model` and `model[]` are the field `model`.
+    plain = _plain(name)
+    if plain == FILE or any(one != name and _plain(one) == plain and not one[-1] == name[-1] == "]" for one in fields):
+        raise _malformed("the form has a field twice", name)
     if name.endswith(_LIST):
         fields.setdefault(name, []).append(value)
     elif name in fields:
@@ -228,11 +239,8 @@ def _written(value: Any) -> bytes:
     return to_json(value)
 
 
-def _quoted(name: str) -> bytes:
-    """Write a name as browsers do (HTML, "multipart/form-data encoding algorithm")."""
-    return (
-        name.encode("utf-8", "replace").replace(b'"', b"%22").replace(b"\r", b"%0D").replace(b"\n", b"%0A")
-    )  # fmt: skip
+def _plain(name: str) -> str:
+    return name.partition("[")[0].lower()
 
 
 def _malformed(why: str, param: str | None = None) -> InvalidRequest:
