@@ -39,7 +39,9 @@ from capstan_gateway.dialects.clients.tokenized import (
 from capstan_gateway.dialects.clients.transcripts import TranscriptRelay, read_transcript, usage_of
 from capstan_gateway.dialects.fields import Document
 from capstan_gateway.dialects.targets.chat import shape
+from capstan_gateway.dialects.targets.limits import within_limits
 from capstan_gateway.dialects.targets.native import shape_native
+from capstan_gateway.dialects.targets.private import without_private
 from capstan_gateway.dialects.upstreams.anthropic_answer import read_usage, to_chat_completion
 from capstan_gateway.dialects.upstreams.anthropic_request import to_messages_request
 from capstan_gateway.dialects.upstreams.anthropic_stream import AnthropicRelay
@@ -340,7 +342,8 @@ class _Transcribed:
         form = request.form
         if form is None:
             raise RuntimeError("the request has no file")
-        fields = {**request.document, "model": model.upstream_name}
+        document = without_private(request.document, model.target, whole=bool(model.target.provider))
+        fields = {**within_limits(document, model.target), "model": model.upstream_name}
         if request.stream and not model.external:
             fields[USAGE_FLAG] = True
         return written(form, fields)

@@ -4,6 +4,7 @@
     completions        `max_tokens` alone, for each of its prompts
     Messages           `max_tokens`, and what the chat request says that is made of it
     Responses          `max_output_tokens`, and the same
+    sound              none: to vLLM `max_completion_tokens` is of each half minute, and OpenAI knows no such field
 
 times the answers to a prompt, `n` or `best_of`. A bound that only some engines know is none: a limit that believes it
 lets the others answer without any. What is no number is refused, because engines read it in their own ways ("128" is
@@ -30,6 +31,8 @@ def bound_of(request: Request) -> int | None:
 
     InvalidRequest names a field of a bound that is no whole number.
     """
+    if request.form is not None:
+        return None
     native, document = request.native, request.document
     dialect = request.route.dialect
     if native is not None and dialect in (MESSAGES, RESPONSES):

@@ -21,8 +21,8 @@ from capstan_gateway.pipeline.request import USAGE_FLAG, NativeRequest, Request,
 from capstan_gateway.pipeline.trimming import trim_document
 
 MAX_MODEL_NAME: Final = 256
-_BOUNDS: Final = ("max_completion_tokens", "max_tokens", "n", "best_of")
-"""Fields of which limits are to know how much they allow."""
+_BOUNDS: Final = ("max_completion_tokens", "max_tokens", "min_tokens", "n", "best_of")
+"""Fields of a form of which limits are to know how much they allow."""
 _DEVELOPER: Final = "developer"
 _PROVIDERS_OWN: Final = frozenset((b"anthropic-version", b"anthropic-beta"))
 _MAX_HEADER_BYTES: Final = 1024

@@ -188,6 +188,25 @@ async def test_a_hosted_api_is_asked_with_its_key_and_what_it_counts_is_paid(
         assert form_of(request)[1]["model"] == "whisper-1"
 
 
+async def test_a_hosted_api_is_told_of_users_by_hashes_and_asked_for_no_more_than_its_model_gives(
+    tmp_path: Path,
+) -> None:
+    """As with any other request: names of users become hashes there, and a bound is lowered to the model's."""
+    async with FakeUpstream(hosted) as upstream:
+        model = entry(
+            "ears",
+            backend=hosted_by(Provider.OPENAI_COMPATIBLE, upstream.url),
+            task=Task.TRANSCRIBE,
+            maxOutputTokens=50,
+        )
+        async with running_gateway(tmp_path, model, credentials={"key": "secret"}) as gateway:
+            reply = await ask(gateway, user="ada@example.org", max_completion_tokens="1000", min_tokens="60")
+    _, fields = form_of(upstream.requests[0])
+    assert reply.status_code == 200
+    assert fields["user"].startswith("u_")
+    assert (fields["max_completion_tokens"], fields["min_tokens"]) == ("50", "50")
+
+
 async def test_seconds_of_sound_that_are_told_count_as_tokens(tmp_path: Path) -> None:
     """Ten for each, where no tokens are told; a text of which nothing is told counts by the bytes of its file."""
     async with hearing(tmp_path) as (_, gateway):

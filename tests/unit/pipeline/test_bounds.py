@@ -10,12 +10,14 @@ from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.pipeline.bounds import answers_of
 from capstan_gateway.pipeline.estimates import asked_output
 from capstan_gateway.pipeline.limits.streams import first_of, is_metered
-from capstan_gateway.pipeline.parse import parse, translate
+from capstan_gateway.pipeline.parse import parse, parse_form, translate
 from capstan_gateway.pipeline.request import Request
 
 CHAT, TEXT, MESSAGES, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"
+HEARD = "/v1/audio/transcriptions"
 ASKED = {"messages": [{"role": "user", "content": "hi"}]}
 FIELDS: dict[str, dict[str, Any]] = {CHAT: ASKED, TEXT: {"prompt": "hi"}, MESSAGES: ASKED, RESPONSES: {"input": "hi"}}
+SOUND = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n--b--'
 MANY = 100_000
 SLICE = 256
 
@@ -23,6 +25,12 @@ SLICE = 256
 def request(path: str, **said: Any) -> Request:
     """Give a stream that a client asks for."""
     route = next(one for one in ROUTES if one.path == path)
+    if route.form:
+        parts = {"model": "m", "stream": "true", **said}
+        texts = "".join(
+            f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{parts[name]}\r\n' for name in parts
+        )
+        return parse_form(route, b"b", texts.encode() + SOUND)
     body = orjson.dumps({"model": "m", "stream": True, **FIELDS[path], **said})
     return parse(route, body) if route.dialect is None else translate(route, route.dialect, body, [])
 
@@ -58,11 +66,20 @@ def request(path: str, **said: Any) -> Request:
         (RESPONSES, {"max_output_tokens": MANY, "max_tokens": 1, "tools": [{"type": "web_search"}]}, MANY),
         (RESPONSES, {"max_tokens": 1, "max_completion_tokens": 1}, None),
         (RESPONSES, {"max_output_tokens": 7, "background": True}, 7),
+        (HEARD, {"max_tokens": 1, "max_completion_tokens": 1}, None),
     ],
 )
 def test_the_bound_is_the_largest_that_any_engine_reads(path: str, said: dict[str, Any], tokens: int | None) -> None:
     """Of all answers to all prompts; a field that some engine passes over bounds nothing."""
     assert asked_output(request(path, **said)) == tokens
+
+
+@pytest.mark.parametrize("name", ["n", "best_of", "max_tokens", "max_completion_tokens", "min_tokens"])
+@pytest.mark.parametrize("value", ["", " 5", "+5", "5.0", "1_0", "1e3", "\uff15"])
+def test_a_bound_in_a_form_that_is_no_number_is_refused(name: str, value: str) -> None:
+    """Engines read " 5", "5.0" and "1_0" as numbers."""
+    with pytest.raises(InvalidRequest, match=f"`{name}` must be a whole number"):
+        request(HEARD, **{name: value})
 
 
 @pytest.mark.parametrize("path", [CHAT, TEXT])
@@ -86,6 +103,8 @@ def test_a_bound_that_is_no_number_is_refused(path: str, name: str, value: objec
         (MESSAGES, {"max_tokens": MANY, "max_completion_tokens": 1}),
         (RESPONSES, {"max_output_tokens": MANY, "max_completion_tokens": 1}),
         (RESPONSES, {"max_tokens": 1}),
+        (HEARD, {"max_tokens": 1}),
+        (HEARD, {"max_completion_tokens": 1}),
     ],
 )
 def test_a_stream_that_may_be_long_is_counted_as_it_goes_on(path: str, said: dict[str, Any]) -> None:

@@ -90,7 +90,7 @@ def read_form(boundary: bytes, body: bytes) -> tuple[Form, Fields]:
         name = _text(named.get(b"name", b""))
         if kind.strip().lower() != b"form-data" or len(name) > MOST_NAME or not _NAME.fullmatch(name):
             raise _malformed(
-                "a part of the form has no name, or one that is not made of letters, digits and any of _ . - [ ], at most "
+                "a part of the form has no name, or one that is not letters, digits and any of _ . - [ ], at most "
                 f"{MOST_NAME} of them"
             )
         if headers.get(b"content-transfer-encoding", b"").strip().lower() not in _AS_BYTES:
@@ -124,9 +124,15 @@ def read_flag(fields: Mapping[str, Any], name: str) -> bool:
 
 
 def whole_numbers(fields: Mapping[str, Any], names: Iterable[str]) -> dict[str, int]:
-    """Give those of these fields that are whole numbers, as they stand in JSON; others are whoever's to refuse."""
-    said = {name: fields[name] for name in names if isinstance(fields.get(name), str)}
-    return {name: int(value) for name, value in said.items() if _WHOLE.fullmatch(value)}
+    """Give those of these fields that are there, as numbers. InvalidRequest for what is no whole number: parsers differ
+    in which texts are one (" 5", "5.0", "1_0")."""
+    return {name: _whole(name, fields[name]) for name in names if name in fields}
+
+
+def _whole(name: str, said: Any) -> int:
+    if not isinstance(said, str) or not _WHOLE.fullmatch(said):
+        raise wrong(name, "must be a whole number")
+    return int(said)
 
 
 def written(form: Form, fields: Mapping[str, Any]) -> bytes:
