@@ -73,6 +73,13 @@ SPEC = (
         holds=lambda self: not self.engine.tells_blocks or self.model.task in ("chat", "completion"),
         field_path=".engine.kvCache.events",
     ),
+    Rule(
+        cel="self.model.task != 'transcribe' || !has(self.engine.kvCache) || !has(self.engine.kvCache.isolation)"
+        " || self.engine.kvCache.isolation == 'None'",
+        message="must not be Tenant when `model.task` is transcribe: engines take no salt with sound",
+        holds=lambda self: self.model.task != "transcribe" or not self.engine.isolates,
+        field_path=".engine.kvCache.isolation",
+    ),
 )
 
 KV_CACHE = (
