@@ -15,6 +15,7 @@ from support.cluster import NAMESPACE, VALUES, Cluster, Manifest, install_chart,
 from support.needs import ROOT
 from support.traffic import Traffic
 from support.wait import wait_until
+from support.yamls import load
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -25,7 +26,7 @@ GATEWAY = "app.kubernetes.io/instance=capstan,app.kubernetes.io/component=gatewa
 
 
 def _crd() -> Manifest:
-    return dict(yaml.safe_load(CRD.read_text()))
+    return dict(load(CRD.read_text()))
 
 
 def _of_a_newer_release() -> Manifest:
@@ -42,7 +43,7 @@ def _of_a_newer_release() -> Manifest:
 
 
 def _of_the_previous_release(folder: Path) -> Manifest:
-    return dict(yaml.safe_load((previous.unpack(folder) / "crds" / CRD.name).read_text()))
+    return dict(load((previous.unpack(folder) / "crds" / CRD.name).read_text()))
 
 
 def _replace_crd(cluster: Cluster, crd: Manifest) -> None:

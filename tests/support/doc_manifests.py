@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import yaml
-
 from capstan_contract.names import GROUP, VERSION
 from capstan_operator.api.guardpolicy import OutputType
 from capstan_operator.api.kinds import GUARDPOLICY
 from support.needs import ROOT
+from support.yamls import load_all
 
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 _BEGINNINGS: Final = (f"apiVersion: {GROUP}/", "- type: ", "input:", "output:", "spec:")
@@ -31,7 +30,7 @@ class Fragment:
     def manifests(self) -> Iterator[dict[str, Any]]:
         """Give what it stands for, up to the first command behind it; raises YAMLError where it is none."""
         text, _, _ = self.text.partition("\n$ ")
-        for content in yaml.safe_load_all(text):
+        for content in load_all(text):
             yield whole(content)
 
 

@@ -1,13 +1,13 @@
 """Rendering the chart with the real Helm, for tests."""
 
+import functools
 import json
 import subprocess
 from typing import Any
 
-import yaml
-
 from support.kubernetes import program
 from support.needs import ROOT
+from support.yamls import load_all
 
 CHART = ROOT / "helm" / "capstan"
 NAMESPACE = "capstan-system"
@@ -19,8 +19,14 @@ Values = dict[str, Any]
 
 def run_helm(*arguments: str, values: Values | None = None) -> subprocess.CompletedProcess[str]:
     """Run helm with values as a file on standard input, whatever its exit code."""
+    given = {**(values or {}), "image": {"registry": REGISTRY, **(values or {}).get("image", {})}}
+    return _run_once(arguments, json.dumps(given))
+
+
+@functools.lru_cache(maxsize=256)
+def _run_once(arguments: tuple[str, ...], given: str) -> subprocess.CompletedProcess[str]:
+    """Run helm: what it says follows from the values and the chart alone."""
     command = [program("helm"), *arguments, "--values", "-"]
-    given = json.dumps({**(values or {}), "image": {"registry": REGISTRY, **(values or {}).get("image", {})}})
     return subprocess.run(command, input=given, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -28,7 +34,7 @@ def render(values: Values | None = None, *, apis: tuple[str, ...] = (), release:
     """Give the objects that the chart renders to. Raises AssertionError with Helm's words when it refuses."""
     done = try_render(values, apis=apis, release=release)
     assert done.returncode == 0, done.stderr
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return [document for document in load_all(done.stdout) if document]
 
 
 def try_render(

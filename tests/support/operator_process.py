@@ -1,5 +1,6 @@
 """The operator as a real process against a real API server, and a client for the test's own eyes and hands."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kubernetes.aio import client as api
 from kubernetes.aio import config as loader
 
@@ -24,6 +24,7 @@ from support.kubernetes import named_kubeconfig
 from support.needs import ROOT
 from support.ports import free_port
 from support.wait import eventually
+from support.yamls import load
 
 NAMESPACES = ApiResource("", "v1", "namespaces", "Namespace", namespaced=False)
 ACCOUNTS = ApiResource("", "v1", "serviceaccounts", "ServiceAccount")
@@ -70,10 +71,15 @@ async def connect(kubeconfig: Path, **limits: Any) -> AsyncIterator[KubeClient]:
         await client.close()
 
 
+@functools.cache
+def _crds() -> tuple[dict[str, Any], ...]:
+    return tuple(load(file.read_text()) for file in sorted((ROOT / "crds").glob("*.yaml")))
+
+
 async def install_crds(kube: KubeClient) -> None:
     """Apply crds/ and wait until the API server serves them."""
-    for file in sorted((ROOT / "crds").glob("*.yaml")):
-        await kube.apply(yaml.safe_load(file.read_text()), manager="test")
+    for crd in _crds():
+        await kube.apply(crd, manager="test")
 
     async def served() -> bool:
         try:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from capstan_operator.api.generate import stale_files
 from capstan_operator.api.kinds import KINDS, LLMMODEL, POLICY_KINDS, RATELIMITPOLICY, Kind
@@ -17,6 +16,7 @@ from capstan_operator.manifests.collect import load_manifests
 from support.crds import CRDS, ModelApi, install_crds, kubectl
 from support.doc_manifests import FRAGMENTS, Fragment
 from support.needs import ROOT
+from support.yamls import load
 
 pytestmark = pytest.mark.apiserver
 
@@ -111,7 +111,7 @@ def test_wrong_manifest_is_refused_by_both(api: Api, file: Path) -> None:
     """The API server names the fault of a wrong manifest, and the parser names its field."""
     text = file.read_text()
     expected = dict(re.findall(r"^# (field|refused): (.+)$", text, re.MULTILINE))
-    content = yaml.safe_load(text)
+    content = load(text)
     refusal = api.of(content["kind"]).create(content, dry_run=True)
     assert refusal is not None
     assert expected["refused"] in refusal

@@ -17,6 +17,7 @@ from support.helm import CHART, NAMESPACE, PROMETHEUS, render, run_helm
 from support.kubectl import Kubectl
 from support.needs import ROOT
 from support.wait import wait_until
+from support.yamls import load
 
 HERE = Path(__file__).parent
 SETS = ("default", "openshift", "airgap", "ingress", "httproute", "everything")
@@ -29,7 +30,7 @@ RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("e
 
 def values_of(name: str) -> dict[str, Any]:
     """Give a set of values."""
-    return dict(yaml.safe_load((HERE / "values" / f"{name}.yaml").read_text()))
+    return dict(load((HERE / "values" / f"{name}.yaml").read_text()))
 
 
 def objects_of(name: str) -> list[dict[str, Any]]:
@@ -42,7 +43,7 @@ def shown(objects: list[dict[str, Any]]) -> str:
     """Give them as text that a new version of the chart alone does not change: the kinds are those of crds/."""
     ours = [item for item in objects if item["kind"] != "CustomResourceDefinition"]
     text = yaml.safe_dump_all(ours, sort_keys=True, allow_unicode=True, width=120)
-    versions = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    versions = load((CHART / "Chart.yaml").read_text())
     for version in {versions["version"], versions["appVersion"]}:
         text = re.sub(rf"(?<![\w.]){re.escape(version)}(?![\w.])", "VERSION", text)
     return text
@@ -181,7 +182,7 @@ def _is_set(values: dict[str, Any], path: tuple[str, ...]) -> bool:
 
 def test_everything_is_switched_on() -> None:
     """A value that is off by default is on in `everything`, or named above with the reason why it cannot be."""
-    default = yaml.safe_load((CHART / "values.yaml").read_text())
+    default = load((CHART / "values.yaml").read_text())
     off = {".".join(path) for path in _off(default) if not _is_set(values_of("everything"), path)}
     assert off - set(LEFT_OUT) == set(), "set them in tests/golden/chart/values/everything.yaml"
     assert set(LEFT_OUT) - off == set(), "no longer off, or no value of the chart"

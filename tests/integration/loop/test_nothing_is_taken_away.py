@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import yaml
 
 from capstan_contract.config import ModelEntry
 from capstan_operator.api.kinds import LLM_MODELS, LLMMODEL
@@ -17,6 +16,7 @@ from support.llmmodels import CONFIG_NAME, condition, hosted, read_config, simul
 from support.needs import ROOT
 from support.operator_process import NAMESPACES, find, install_crds, make_namespace
 from support.wait import eventually
+from support.yamls import load
 
 pytestmark = pytest.mark.apiserver
 
@@ -94,7 +94,7 @@ async def _is_gone(kube: KubeClient, namespace: str, name: str) -> bool:
 
 def newer_crd() -> dict[str, Any]:
     """The CRD of a release to come: fields that this one does not know, with defaults, and a value of an enum."""
-    crd: dict[str, Any] = yaml.safe_load((ROOT / "crds" / LLMMODEL.file).read_text())
+    crd: dict[str, Any] = load((ROOT / "crds" / LLMMODEL.file).read_text())
     crd["metadata"]["annotations"] = {CRD_RELEASE_ANNOTATION: "99.0.0", CRD_SCHEMA_ANNOTATION: "newer"}
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
     field = {"type": "object", "default": {"after": 3}, "properties": {"after": {"type": "integer", "default": 3}}}
@@ -129,7 +129,7 @@ async def test_a_newer_crd_makes_no_model_invalid(kube: KubeClient, namespace: s
         assert set(await entries(kube, namespace)) == {"m", "n"}
     finally:
         await install_crds(kube)
-        crd = yaml.safe_load((ROOT / "crds" / LLMMODEL.file).read_text())
+        crd = load((ROOT / "crds" / LLMMODEL.file).read_text())
 
         async def is_back() -> bool:
             return (await kube.get(CRDS, crd["metadata"]["name"]))["metadata"]["annotations"] == {

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from capstan_operator.api.crd import build_crd, root_schema
 from capstan_operator.api.generate import generated_files, main
@@ -13,6 +12,7 @@ from capstan_operator.api.kinds import KINDS
 from capstan_operator.api.parse import parse_resource
 from capstan_operator.api.reference import build_reference
 from support.needs import ROOT
+from support.yamls import load
 
 SCHEMAS = [root_schema(kind) for kind in KINDS]
 
@@ -79,7 +79,7 @@ def test_every_rule_has_a_wrong_manifest() -> None:
     """For each rule that needs no old object there is a manifest in tests/contract/wrong that only it can refuse."""
     seen = set()
     for file in (ROOT / "tests" / "contract" / "wrong").glob("*.yaml"):
-        content = yaml.safe_load(file.read_text())
+        content = load(file.read_text())
         kind = next(kind for kind in KINDS if kind.name == content["kind"])
         seen |= {(fault.field, fault.message) for fault in parse_resource(kind, content).faults}
     rules = [
@@ -109,4 +109,4 @@ def test_crd_reads_back() -> None:
     """The YAML that is written is the CRD that was built."""
     written = dict(generated_files())
     for kind in KINDS:
-        assert yaml.safe_load(written[f"crds/{kind.file}"]) == build_crd(kind)
+        assert load(written[f"crds/{kind.file}"]) == build_crd(kind)

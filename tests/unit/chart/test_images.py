@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from capstan_operator.settings import BuildSettings, load_settings
 from support.helm import CHART, REGISTRY, pod_specs, render, try_render
+from support.yamls import load
 
 OWN = {part: f"mine.example.com/{part}" for part in ("operator", "gateway", "worker")}
 NAMED: dict[str, Any] = {
@@ -46,7 +46,7 @@ def test_where_images_are_has_to_be_said() -> None:
 
 def test_the_example_for_argo_cd_names_a_registry() -> None:
     """The Application in helm/argocd installs as it is but for the registry's name, which it shows."""
-    application = yaml.safe_load((CHART.parent / "argocd" / "application-capstan.yaml").read_text())
+    application = load((CHART.parent / "argocd" / "application-capstan.yaml").read_text())
     values = application["spec"]["source"]["helm"]["valuesObject"]
     assert all(image.startswith(values["image"]["registry"] + "/") for image in _images(values))
 
@@ -111,7 +111,7 @@ def test_values_say_which_images_are_the_defaults() -> None:
 
 
 def _release() -> str:
-    return str(yaml.safe_load((Path(CHART) / "Chart.yaml").read_text())["appVersion"])
+    return str(load((Path(CHART) / "Chart.yaml").read_text())["appVersion"])
 
 
 def _names_one_release(image: str) -> bool:

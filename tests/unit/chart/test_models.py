@@ -1,15 +1,13 @@
 """What the chart tells the operator of the pods of all models."""
 
 import json
-import subprocess
 from typing import Any
 
 import pytest
-import yaml
 
 from capstan_operator.settings import BuildSettings, Settings, load_settings
-from support.helm import CHART, pod_specs, render, try_render
-from support.kubernetes import program
+from support.helm import CHART, pod_specs, render, run_helm, try_render
+from support.yamls import load_all
 
 IDS = {"runAsUser", "runAsGroup", "fsGroup"}
 
@@ -48,8 +46,8 @@ def test_a_null_in_a_file_of_values_leaves_a_field_out() -> None:
 def test_a_null_on_the_command_line_leaves_a_field_out() -> None:
     """As Argo CD passes parameters."""
     null = "models.podSecurityContext.runAsUser=null"
-    command = [program("helm"), "template", "capstan", str(CHART), "--kube-version", "1.34.0", "--set", null]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = run_helm("template", "capstan", str(CHART), "--kube-version", "1.34.0", "--set", null)
+    assert done.returncode == 0, done.stderr
     found = [document for document in _documents(done.stdout) if document["kind"] == "Deployment"]
     security = json.loads(_read(found).build.model_pod_security)
     assert security.get("runAsUser") is None
@@ -57,7 +55,7 @@ def test_a_null_on_the_command_line_leaves_a_field_out() -> None:
 
 
 def _documents(text: str) -> list[dict[str, Any]]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in load_all(text) if document]
 
 
 def test_what_is_said_of_all_pods_reaches_the_operator() -> None:

@@ -5,10 +5,10 @@ import json
 from typing import Any
 
 import pytest
-import yaml
 
 from support.helm import CHART, NAMESPACE, one, render, run_helm, try_render
 from support.switches import KINDS, POD_SWITCHES, SPREAD, has, place
+from support.yamls import load_all
 
 ON: dict[str, Any] = {"scorer": {"enabled": True, "replicas": 2}, "redis": {"enabled": True}}
 """All four components."""
@@ -68,7 +68,7 @@ def test_null_on_the_command_line_is_null() -> None:
     flags = [flag for name in nulls for flag in ("--set", f"{name}=null")]
     done = run_helm("template", "capstan", str(CHART), "--kube-version", "1.34.0", *flags)
     assert done.returncode == 0, done.stderr
-    objects = [document for document in yaml.safe_load_all(done.stdout) if document]
+    objects = [document for document in load_all(done.stdout) if document]
     operator, gateway = (one(objects, "Deployment", f"capstan-{name}") for name in ("operator", "gateway"))
     assert set(place(operator, "pod.securityContext")) == {"runAsNonRoot", "runAsUser", "runAsGroup", "seccompProfile"}
     assert place(gateway, "pod.securityContext") is None

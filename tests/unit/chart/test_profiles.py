@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 
 from capstan_operator.api.profile import Profile
@@ -18,13 +17,14 @@ from capstan_operator.resources.resource import ObjectKey
 from capstan_operator.settings import Settings
 from support.helm import CHART, one, render, try_render
 from support.needs import ROOT
+from support.yamls import load, load_all
 
 EXAMPLE = ROOT / "examples" / "profiles.yaml"
 
 
 def _example() -> dict[str, Any]:
-    documents = list(yaml.safe_load_all(EXAMPLE.read_text()))
-    return {name: yaml.safe_load(text) for name, text in documents[0]["data"].items()}
+    documents = list(load_all(EXAMPLE.read_text()))
+    return {name: load(text) for name, text in documents[0]["data"].items()}
 
 
 def _profiles(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from capstan_operator.gateway_config.made_secrets import REDIS, build_secret
 from capstan_operator.settings import load_settings
 from support.helm import CHART, NAMESPACE, Values, one, pod_specs, render, run_helm
+from support.yamls import load
 
 NAME = "capstan-redis"
 NEEDS: dict[str, Values] = {
@@ -114,7 +114,7 @@ def notes(folder: Path, values: Values) -> str:
         "--show-only", "templates/notes.yaml", values=values,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return str(yaml.safe_load(done.stdout)["said"])
+    return str(load(done.stdout)["said"])
 
 
 @pytest.mark.parametrize(

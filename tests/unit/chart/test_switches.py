@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from support.helm import CHART, PROMETHEUS, render
 from support.switches import KINDS, POD_SWITCHES, has, place
+from support.yamls import load
 
 HERE = Path(__file__).parent
-GROUPS: list[dict[str, Any]] = yaml.safe_load((HERE / "switches.yaml").read_text())
+GROUPS: list[dict[str, Any]] = load((HERE / "switches.yaml").read_text())
 ELSEWHERE = {
     "fullnameOverride": "test_render.py",
     "operator.watchNamespaces": "test_render.py",
@@ -100,8 +100,8 @@ def _paths(schema: dict[str, Any], value: Any, path: str = "") -> set[str]:
 
 def test_every_value_has_a_line() -> None:
     """A value of values.yaml is in switches.yaml, is one that all components have, or has tests of its own."""
-    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
-    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = load((CHART / "values.schema.json").read_text())
+    values = load((CHART / "values.yaml").read_text())
     known = {line[0] for group in GROUPS for line in group["lines"]}
     known |= {f"{component}.{name}" for component in KINDS for name in POD_SWITCHES}
     without = {

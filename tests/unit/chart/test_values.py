@@ -6,15 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
-import yaml
-
 from support.needs import ROOT
+from support.yamls import load
 
 CHART = ROOT / "helm" / "capstan"
 
 
 def _values() -> dict[str, Any]:
-    return dict(yaml.safe_load((CHART / "values.yaml").read_text()))
+    return dict(load((CHART / "values.yaml").read_text()))
 
 
 def _schema() -> dict[str, Any]:
