@@ -168,14 +168,17 @@ class Profiles:
             result = with_profile(model, book, where=f"the namespace '{self._namespace}'")
             if isinstance(result.spec, ProfiledSpec):
                 result = replace(result, judged=judge_faults(result))
+            elif model.judged:
+                result = model
             merged = self._merged[model.uid] = _Merged(spec, known, result)
         found = merged.result
         return replace(model, spec=found.spec, faults=found.faults, judged=found.judged)
 
 
 def names_profile(model: Model) -> bool:
-    """Whether a profile is to be merged under a model's spec. One that is faulty by itself stays as it is."""
-    return model.spec is not None and model.spec.profile is not None and not model.judged
+    """Whether a profile is to be merged under a model's spec. What is wrong with that alone the profile may make good;
+    one that is no spec stays as it is."""
+    return model.spec is not None and model.spec.profile is not None and not model.faults
 
 
 def _same(before: ProfileBook | None, now: ProfileBook) -> ProfileBook:

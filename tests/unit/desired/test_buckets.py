@@ -43,6 +43,22 @@ def test_engines_are_given_the_address_of_the_bucket(source: str) -> None:
     assert "--load-format" not in found
 
 
+@pytest.mark.parametrize(
+    ("source", "sound"),
+    [
+        ("gs://models.example.com/llama", True),
+        ("gs://models_of_us/llama", True),
+        ("oss://models-of-us/llama", True),
+        ("oss://models.example.com/llama", False),
+        ("oss://models_of_us/llama", False),
+    ],
+)
+def test_a_bucket_is_called_as_its_cloud_allows(source: str, *, sound: bool) -> None:
+    """Google's may be a domain; of Alibaba's a host is made, so dots and underscores are none of its."""
+    faults = find_faults(make_model(model={"source": source}, engine={"env": [ENDPOINT]}))
+    assert [fault.field for fault in faults] == ([] if sound else ["spec.model.source"])
+
+
 def test_oss_is_read_by_the_api_of_s3() -> None:
     """The engine gets an s3:// address, and a file by which AWS's libraries write the bucket into the host."""
     found = container(model=OSS, engine={"version": "v0.32.0", "env": [ENDPOINT]})

@@ -90,6 +90,17 @@ def test_a_kept_name_is_judged_by_the_rules_of_its_own_namespace() -> None:
     assert not compile_gateway([_faulty()], live=live, rules=others).config.models
 
 
+def test_what_a_release_begins_to_refuse_serves_on() -> None:
+    """A manifest that was accepted, and that nobody has changed, keeps its entry; its condition says the fault."""
+    cache = {"isolation": "Tenant"}
+    live = LiveConfig.of(compile_gateway([make_model(engine={"image": "own:v0.8.5", "kvCache": cache})]).config)
+    model = make_model(engine={"image": "vllm/vllm-openai:v0.8.5", "kvCache": cache})
+    compiled = compile_gateway([model], live=live)
+    assert [entry.id for entry in compiled.config.models] == ["team/llama"]
+    assert not compiled.verdicts[model.key].accepted
+    assert "spec.engine.kvCache.isolation" in compiled.verdicts[model.key].message
+
+
 def test_what_the_contract_refuses_is_said_of_the_spec() -> None:
     """Where in the entry, and what is wrong with it."""
     model = make_model()

@@ -120,6 +120,13 @@ def test_sglang_guesses_a_chain(said: dict[str, Any], expected: str) -> None:
     assert added("SGLang", speculative=said) == tuple(expected.split())
 
 
+@pytest.mark.parametrize("method", ["DraftModel", "EAGLE", "EAGLE3", "Medusa"])
+def test_what_guesses_by_weights_of_its_own_needs_them(method: str) -> None:
+    """Each method by name: vLLM would end at its start."""
+    (fault,) = find_faults(make_model(engine={"speculative": {"method": method, "tokens": 3}}))
+    assert (fault.field, "is required" in fault.message) == ("spec.engine.speculative.model", True)
+
+
 def test_tgi_is_told_how_many_to_guess() -> None:
     """What by follows from the weights."""
     assert added("TGI", speculative={"method": "NGram", "tokens": 3}) == ("--speculate", "3")
@@ -139,6 +146,8 @@ def test_tgi_is_told_how_many_to_guess() -> None:
         ("vLLM", {"reasoningParser": "qwen3"}, ("--reasoning-parser=x",), "qwen3"),
         ("vLLM", {"speculative": HEADS}, ("-sc", "{}"), "--speculative-config"),
         ("vLLM", {"speculative": HEADS}, ("--spec-tokens", "9"), "--speculative-config"),
+        ("vLLM", {"speculative": HEADS}, ("--spec-method", "mtp"), "--speculative-config"),
+        ("vLLM", {"speculative": HEADS}, ("--spec_model=a/b",), "--speculative-config"),
         ("SGLang", {"speculative": HEADS}, ("--speculative-num-steps", "9"), "3"),
         ("SGLang", {"speculative": HEADS}, ("--speculative-draft-model", "a/b"), "--speculative-draft-model-path"),
         ("TGI", {"quantization": "fp8"}, ("--quantize", "eetq"), "fp8"),

@@ -102,6 +102,19 @@ async def test_every_reader_gets_the_merged_spec() -> None:
     assert (second.spec.replicas, second.spec.own.resources.nodeSelector) == (2, {})
 
 
+async def test_a_profile_may_make_a_manifest_good() -> None:
+    """What a manifest lacks alone is no fault with its profile; a fault that stays is the manifest's own."""
+    world = World()
+    oss = {"model": {"source": "oss://models/llama"}, "engine": {"type": "vLLM"}}
+    endpoint = {"name": "AWS_ENDPOINT_URL", "value": "https://s3.oss-cn-hangzhou.aliyuncs.com"}
+    world.kube.put(profiles_map(l4={"env": [endpoint]}, bare={}))
+    world.put("one", 2, profile="l4", **oss)
+    assert find_faults(await world.one()) == ()
+    for generation, name in ((3, "bare"), (4, "nowhere")):
+        world.put("one", generation, profile=name, **oss)
+        assert [one.field for one in find_faults(await world.one())] == ["spec.engine.env"]
+
+
 async def test_nothing_is_listed_for_models_without_a_profile() -> None:
     """Who uses none pays nothing."""
     world = World()
@@ -221,10 +234,9 @@ async def test_faulty_profiles_are_told_once_and_counted() -> None:
 
 
 async def test_a_manifest_that_is_faulty_by_itself_keeps_its_own_faults() -> None:
-    """Its profile is not merged, and nothing is said of that."""
+    """Its profile makes nothing of them good, and nothing is said of that."""
     world = World()
     world.kube.put(profiles_map(l4=L4))
     world.put("one", 2, profile="l4", engine={"type": "vLLM", "args": ["--api-key", "x"]}, model={"source": "hf://a/b"})
     model = await world.one()
     assert [fault.field for fault in find_faults(model)] == ["spec.engine.args[0]"]
-    assert not isinstance(model.spec, ProfiledSpec)

@@ -69,6 +69,18 @@ ENGINE = (
         field_path=".dtype",
     ),
     Rule(
+        cel="self.type != 'vLLM' || !has(self.maxNumSeqs) || !has(self.maxNumBatchedTokens)"
+        " || self.maxNumBatchedTokens >= self.maxNumSeqs",
+        message="must be greater than or equal to `maxNumSeqs` when `type` is vLLM, which refuses less",
+        holds=lambda self: (
+            self.type != "vLLM"
+            or self.maxNumSeqs is None
+            or self.maxNumBatchedTokens is None
+            or self.maxNumBatchedTokens >= self.maxNumSeqs
+        ),
+        field_path=".maxNumBatchedTokens",
+    ),
+    Rule(
         cel="!has(self.gpuMemoryUtilization) || double(self.gpuMemoryUtilization) > 0.0",
         message="must be greater than 0",
         holds=lambda self: self.gpuMemoryUtilization is None or float(self.gpuMemoryUtilization) > 0,
