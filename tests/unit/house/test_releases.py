@@ -11,7 +11,7 @@ import yaml
 
 from capstan_operator.names import RELEASE
 from capstan_operator.settings import NO_REGISTRY, BuildSettings
-from support.needs import ROOT
+from support.needs import ROOT, lacking
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 PINNED = re.compile(r"^[\w.-]+/[\w./-]+@[0-9a-f]{40}$")
@@ -74,6 +74,39 @@ def test_a_release_waits_for_the_tests() -> None:
         assert {"version", "test"} <= before(name), name
         assert "if" not in jobs[name]
     assert jobs["test"]["uses"] == "./.github/workflows/ci.yaml"
+
+
+def test_what_a_release_is_made_of_was_merged_and_is_new() -> None:
+    """The first job refuses a tag of a commit that is not on the default branch, and one that is released already."""
+    script = "\n".join(step.get("run", "") for step in _jobs(WORKFLOWS[-1])["version"]["steps"])
+    assert "releases/tags/$GITHUB_REF_NAME" in script
+    assert "compare/$BRANCH...$GITHUB_SHA" in script
+
+
+def test_checks_on_github_can_pass() -> None:
+    """A machine of GitHub's has an API server, and leaves out what needs a node or ../shared."""
+    (check,) = _jobs(WORKFLOWS[0]).values()
+    (last,) = (step for step in check["steps"] if ".ci/run" in step.get("run", ""))
+    assert last["env"] == {"CAPSTAN_TEST_LACKING": "skip"}
+    assert "KUBEBUILDER_ASSETS=" in "".join(step.get("run", "") for step in check["steps"])
+
+
+@pytest.mark.parametrize(
+    ("environ", "raised"),
+    [
+        ({}, pytest.skip.Exception),
+        ({"CI": "true"}, pytest.fail.Exception),
+        ({"CI": "true", "CAPSTAN_TEST_LACKING": "skip"}, pytest.skip.Exception),
+    ],
+)
+def test_what_is_lacking(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], raised: type[BaseException]) -> None:
+    """A test that lacks something is left out; in CI it fails, unless that CI is known not to have everything."""
+    for name in ("CI", "CAPSTAN_TEST_LACKING"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(raised, match="a thing"):
+        lacking("a thing")
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
