@@ -2,11 +2,13 @@
 and a pid and a log for each process."""
 
 import base64
+import ctypes
 import json
 import os
 import signal
 import ssl
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,9 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.needs import need_binary
 from support.wait import wait_until
 
 MANAGER = "kube-controller-manager"
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 
@@ -24,6 +29,7 @@ _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 def run_envtest(programs: Path, home: Path, *, port: int, controllers: bool) -> Iterator[Path]:
     """Start etcd and kube-apiserver, and the controller manager where there is one and it is asked for; give the
     kubeconfig of an administrator; end them all. Uses `port` and the next three."""
+    need_binary("openssl", "openssl")
     pki = _Pki(home / "pki")
     for folder in (home / "pids", home / "logs"):
         folder.mkdir(parents=True)
@@ -32,7 +38,9 @@ def run_envtest(programs: Path, home: Path, *, port: int, controllers: bool) -> 
 
     def start(name: str, *arguments: str) -> None:
         with (home / "logs" / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen([str(programs / name), *arguments], stdout=log, stderr=log, cwd="/")
+            process = subprocess.Popen(
+                [str(programs / name), *arguments], stdout=log, stderr=log, cwd="/", preexec_fn=_end_with_us
+            )
         (home / "pids" / name).write_text(str(process.pid))
         started.append(process)
 
@@ -56,6 +64,12 @@ def run_envtest(programs: Path, home: Path, *, port: int, controllers: bool) -> 
         for process in reversed(started):
             _end(process)
         _end_successor(home / "pids" / "kube-apiserver")
+
+
+def _end_with_us() -> None:
+    """In a child: let the kernel end it when whoever started it is killed, and ends nothing any more."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

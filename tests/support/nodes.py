@@ -96,7 +96,8 @@ class Kind:
 
     def set_gpus(self, count: int) -> None:
         """Write it into the node's status, where a device plugin would."""
-        (node,) = json.loads(self._kubectl("get", "nodes", "-o", "json"))["items"]
+        node, *others = json.loads(self._kubectl("get", "nodes", "-o", "json"))["items"]
+        assert not others, f"the kind cluster {self.name} has several nodes; tests/e2e/kind.yaml makes one with one"
         resource = GPU.replace("/", "~1")
         patch = [
             {"op": "add", "path": f"/status/{place}/{resource}", "value": str(count)}
