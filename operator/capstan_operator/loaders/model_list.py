@@ -90,10 +90,18 @@ class ModelList:
         """Give every LLMModel of the namespaces that the operator works in, with every change that was seen so far, and
         with its profile.
 
-        Raises KubeError when none of them can be read, or when profiles that are named were never read.
+        Raises KubeError when none of them can be read. Where a model names a profile and none were ever read, its
+        namespace counts as one that was never read: what everybody else serves does not wait for it.
         """
         found = (await self._read(lambda: self._kube.versions.news(LLM_MODELS))).all
-        merged = await self._profiles.merge(found.models)
+        try:
+            merged = await self._profiles.merge(found.models)
+        except KubeError as error:
+            away = frozenset(model.key.namespace for model in found.models if names_profile(model))
+            extra = {"namespaces": sorted(away), "error": str(error)}
+            log.warning("profiles were never read: what is live of these namespaces stays", extra=extra)
+            kept = tuple(model for model in found.models if model.key.namespace not in away)
+            return replace(found, models=kept, unreadable=found.unreadable | away, unknown=found.unknown | away)
         return found if merged is found.models else replace(found, models=merged)
 
     async def find(self, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Model | KubeError]:

@@ -123,6 +123,9 @@ class Profiles:
                 listing = await self._kube.list(
                     CONFIG_MAPS, namespace=self._namespace, label_selector=PROFILES_SELECTOR
                 )
+        except asyncio.CancelledError:
+            self._suspected = True  # a watch may have told of what nobody has seen yet
+            raise
         except (KubeError, TimeoutError) as error:
             self._suspected = True
             if self._book is None:

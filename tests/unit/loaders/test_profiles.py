@@ -1,5 +1,6 @@
 """Profiles as the operator lists them: what is faulty, missing or away for a moment takes nothing from a model."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from capstan_operator.loaders.profiles import MOMENT, Profiles
 from capstan_operator.metrics import Metrics
 from capstan_operator.resources.api_resource import CONFIG_MAPS
 from capstan_operator.resources.resource import ObjectKey
-from fakes.kube import FakeKube
+from fakes.kube import FakeKube, Fault
 from support.llmmodels import simulated
 from support.plainmodels import SETTINGS, deployment_of, snapshot_of
 from support.profiles import HOME, profiles_map
@@ -59,7 +60,7 @@ class World:
         manifest["spec"] |= spec
         self.kube.put(manifest)
 
-    def away(self, error: KubeError | None = AWAY) -> None:
+    def away(self, error: Fault | None = AWAY) -> None:
         """Let lists of ConfigMaps fail, or be answered again."""
         for name in ("", "*"):
             if error:
@@ -167,8 +168,8 @@ async def test_what_was_read_stays_while_config_maps_are_away() -> None:
 
 
 async def test_nobody_decides_without_profiles_that_were_never_read() -> None:
-    """A process that begins while ConfigMaps are away gives an error for the models that name one, and for no other;
-    and no list in which they would look faulty."""
+    """A process that begins while ConfigMaps are away gives an error for the models that name one, and for no other. In
+    a list of all their namespaces are such that were never read, so that everybody else's models are served."""
     world = World()
     world.kube.put(profiles_map(l4=L4))
     world.away()
@@ -176,10 +177,36 @@ async def test_nobody_decides_without_profiles_that_were_never_read() -> None:
     found = await world.list.find([KEY, plain])
     assert isinstance(found[KEY], KubeError)
     assert not isinstance(found[plain], KubeError)
-    with pytest.raises(KubeError):
-        await world.list.all()
+    other = simulated("other", "elsewhere")
+    other["metadata"] |= {"uid": "other"}
+    world.kube.put(other)
+    world.now += MOMENT + 1
+    listed = await world.list.all()
+    assert [str(model.key) for model in listed.models] == ["elsewhere/other"]
+    assert listed.unreadable == listed.unknown == {"team"}
     world.away(None)
     assert _selector((await world.all())["one"]) == {"gpu": "l4"}
+    assert not (await world.list.all()).unreadable
+
+
+async def _cut_off() -> None:
+    raise asyncio.CancelledError
+
+
+async def test_a_look_that_was_cut_off_does_not_count_as_one() -> None:
+    """What a watch has told of is seen by the next look, when a deadline has ended the one that was to see it."""
+    world = World()
+    world.kube.put(profiles_map(l4=L4))
+    await world.one()
+    world.kube.put(profiles_map(l4={"nodeSelector": {"gpu": "new"}}))
+    world.profiles.suspect()
+    world.away(_cut_off)
+    with pytest.raises(asyncio.CancelledError):
+        await world.list.find([KEY])
+    world.away(None)
+    found = (await world.list.find([KEY]))[KEY]
+    assert not isinstance(found, KubeError)
+    assert _selector(found) == {"gpu": "new"}
 
 
 @pytest.mark.parametrize("bad", [None, "nodeSelector: 5"])
