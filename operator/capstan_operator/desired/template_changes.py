@@ -263,9 +263,18 @@ def _settings_in(template: Mapping[str, Any]) -> dict[str, Any]:
     spec = template.get("spec") or {}
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     ours = [item for item in containers if item["name"] in (ENGINE_CONTAINER, WORKER_CONTAINER)]
-    found = {f"{item['name']}.{field}": item.get(field) for item in ours for field in ("image", "imagePullPolicy")}
+    found = {f"{item['name']}.imagePullPolicy": item.get("imagePullPolicy") for item in ours}
+    found |= {f"{item['name']}.image": _in_full(item["image"]) if item.get("image") else None for item in ours}
     secrets = [item.get("name") for item in spec.get("imagePullSecrets") or ()]
     return found | {"image.pull.secrets": secrets}
+
+
+def _in_full(image: str) -> str:
+    """Give the name of an image with the registry that a container runtime puts before one that names none."""
+    first, slash, _ = image.partition("/")
+    if slash and (first == "localhost" or "." in first or ":" in first):
+        return image
+    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
 def _kept(live: Manifest) -> Manifest:

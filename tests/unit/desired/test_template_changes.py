@@ -413,3 +413,39 @@ def test_naming_another_profile_is_a_change_of_the_spec() -> None:
         desired = _build(changed, live)
         assert (desired.pending, _notes(desired)[0]) == (None, "Spec")
         assert desired.pod_hash != template_hash(live)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "pending"),
+    [
+        ("vllm/vllm-openai", "docker.io/vllm/vllm-openai", Pending.NEXT_CHANGE),
+        ("vllm-openai", "docker.io/library/vllm-openai", Pending.NEXT_CHANGE),
+        ("vllm/vllm-openai", "registry.example.com/vllm/vllm-openai", Pending.ADOPTION),
+        ("localhost/vllm-openai", "docker.io/localhost/vllm-openai", Pending.ADOPTION),
+        ("registry:5000/vllm-openai", "docker.io/registry/vllm-openai", Pending.ADOPTION),
+    ],
+)
+def test_an_image_by_its_full_name_is_no_other_one(before: str, now: str, pending: Pending) -> None:
+    """A release that writes out the registry which runtimes put before a name restarts nothing for it."""
+    model = _model(engine={"type": "vLLM", "version": "v0.18.0"}, model={"source": "hf://a/b"})
+    of_before, of_now = replace(SETTINGS, vllm_image=before), replace(SETTINGS, vllm_image=now)
+    built = build_model(model, snapshot_of(model), of_before)
+    live = next(item for item in built.objects if item["kind"] == "Deployment")
+    assert _build(model, live, of_now, adopt=pending is Pending.NEXT_CHANGE).pending is pending
+
+
+def test_a_profile_and_a_setting_that_change_at_once_are_one_change() -> None:
+    """Nothing moves before the model's turn, which then brings both; and neither is taken up a second time."""
+    model, live = profiled(_model(profile="l4"), L4), deployment_of(profiled(_model(profile="l4"), L4))
+    changed = profiled(_model(profile="l4"), {"nodeSelector": {"gpu": "l4", "zone": "a"}})
+    settings = replace(SETTINGS, model_pod_labels='{"team":"ml"}', worker_image=UPGRADED.worker_image)
+    waits = _build(changed, live, settings)
+    assert (_template(waits), waits.pending) == (live["spec"]["template"], Pending.ADOPTION)
+    taken = _build(changed, live, settings, adopt=True)
+    new = next(item for item in taken.objects if item["kind"] == "Deployment")
+    assert new["spec"]["template"]["metadata"]["labels"]["team"] == "ml"
+    assert new["spec"]["template"]["spec"]["nodeSelector"] == {"gpu": "l4", "zone": "a"}
+    assert _build(changed, new, settings).pending is None
+    # Taken back one by one, each is seen.
+    assert _build(model, new, settings).pending is Pending.ADOPTION
+    assert _build(changed, new, replace(SETTINGS, worker_image=UPGRADED.worker_image)).pending is Pending.ADOPTION
