@@ -83,6 +83,7 @@ LLMMODEL: Final[Kind[LLMModelSpec]] = Kind(
         Column("Age", ".metadata.creationTimestamp", "date"),
         Column("Source", ".spec.model.source", wide=True, description="Where the weights are."),
         Column("Engine", ".spec.engine.type", wide=True, description="The server that runs the model."),
+        Column("Profile", ".spec.profile", wide=True, description="The profile that is merged under its spec."),
         Column("Endpoint", ".status.endpoint", wide=True, description="Where clients find it."),
         Column("Message", _condition("Ready", "message"), wide=True, description="More about the reason."),
     ),

@@ -107,7 +107,7 @@ def with_profile(model: Model, book: ProfileBook, *, where: str) -> Model:
     if known is None:
         return _faulty(model, f"names the profile '{spec.profile}', which {where} does not have{_others(book)}")
     if known.profile is None:
-        return _faulty(model, f"names {_called(known)}, which is faulty: {'; '.join(known.faults)}")
+        return _faulty(model, f"names {called(known)}, which is faulty: {'; '.join(known.faults)}")
     try:
         merged = merge_profile(model, spec, known)
     except ValidationError as error:
@@ -253,10 +253,11 @@ def _faulty(model: Model, *messages: str) -> Model:
 
 
 def _does_not_fit(known: KnownProfile, fault: Fault) -> str:
-    return f"names {_called(known)}, with which the manifest cannot be used: {fault}"
+    return f"names {called(known)}, with which the manifest cannot be used: {fault}"
 
 
-def _called(known: KnownProfile) -> str:
+def called(known: KnownProfile) -> str:
+    """Say which profile it is, and where."""
     return f"the profile '{known.name}' of the ConfigMap '{known.config_map}'"
 
 

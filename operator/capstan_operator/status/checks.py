@@ -12,6 +12,7 @@ from capstan_operator.desired.compile import invalid
 from capstan_operator.desired.members import MEMBERS_MISSING, describe
 from capstan_operator.desired.naming import served_name
 from capstan_operator.desired.pods import condition_of, template_hash
+from capstan_operator.desired.profiled import ProfiledSpec, called
 from capstan_operator.desired.types import Pending, RolloutMode
 from capstan_operator.desired.volumes import has_image_volume, loads_weights, model_source, weights_claim
 from capstan_operator.desired.wiring import find_unread_files
@@ -102,6 +103,8 @@ def _verdict(facts: Facts) -> Finding | None:
 
 def _accepted(facts: Facts) -> Finding:
     said, without = f"served as '{served_name(facts.model)}'", facts.verdict.without
+    if isinstance(facts.spec, ProfiledSpec):
+        said += f", with {called(facts.spec.known)}"
     if without:
         said += f", with less than it names: {describe(without)}"
     unseen = () if facts.spec is None else find_unseen_variables(facts.model, facts.spec)

@@ -229,6 +229,7 @@ def test_kubectl_scales(api: Api) -> None:
         "AGE",
         "SOURCE",
         "ENGINE",
+        "PROFILE",
         "ENDPOINT",
         "MESSAGE",
     ]

@@ -27,6 +27,7 @@ from support.plainmodels import (
     unschedulable_pod,
     waiting_pod,
 )
+from support.profiles import profiled
 
 RUNS = Acknowledgement(AckState.ACKNOWLEDGED, acknowledged=2, ready=2)
 GPU = {"resources": {"gpus": 2}}
@@ -685,3 +686,10 @@ def test_hosted_model_with_one_key_of_two_is_ready_and_needs_a_person() -> None:
     told = _told(_status(model, snapshot_of(model), problems=[problem]))
     assert (told["Available"], told["Ready"]) == (("True", "External"), ("True", "Serving"))
     assert told["Degraded"] == ("True", "SecretNotFound")
+
+
+def test_a_model_says_which_profile_it_has() -> None:
+    """Its name and its ConfigMap are where people look first: in what is accepted."""
+    model = profiled(make_model(profile="l4"), {"nodeSelector": {"gpu": "l4"}})
+    said = _message(_status(model, snapshot_of(model)), "Accepted")
+    assert said == "served as 'llama', with the profile 'l4' of the ConfigMap 'profiles'"
