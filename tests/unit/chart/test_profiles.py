@@ -73,6 +73,15 @@ def _schema_fields(schema: dict[str, Any], path: str = "") -> Iterator[str]:
             yield f"{path}{name}"
 
 
+def test_a_name_that_yaml_takes_for_something_else_stays_one() -> None:
+    """Names of hardware are often numbers, and YAML has words of its own."""
+    names = ["4090", "1e3", "no", "off", "null"]
+    found = one(
+        render({"profiles": {name: {"gpuResource": "amd.com/gpu"} for name in names}}), "ConfigMap", "capstan-profiles"
+    )
+    assert sorted(found["data"]) == sorted(names)
+
+
 def test_schema_and_page_have_every_field() -> None:
     """Of a profile the chart's schema knows what the operator knows, and docs/profiles.md has a line for each."""
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["profiles"]["additionalProperties"]
