@@ -86,6 +86,11 @@ class Profiles:
         """What was read last; None: nothing yet."""
         return self._book
 
+    @property
+    def kept(self) -> int:
+        """Of so many models the merged spec is kept."""
+        return len(self._merged)
+
     def suspect(self) -> None:
         """Say that a watch has told of a change: the next look asks anew."""
         self._suspected = True

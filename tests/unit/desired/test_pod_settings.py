@@ -112,6 +112,14 @@ def test_authorities_of_the_install_are_where_engines_look() -> None:
     assert {"name": "capstan-ca", "mountPath": "/etc/capstan/ca", "readOnly": True} in engine(found)["volumeMounts"]
 
 
+def test_a_worker_beside_an_engine_believes_the_same_authorities() -> None:
+    """It has the mount and the variables too: it is a process of its own, with clients of its own."""
+    found = template(settings(CA_CONFIG_MAP="company"), engine={"type": "TGI"})["spec"]
+    worker = next(one for one in found["initContainers"] if one["name"] == "worker")
+    mounted = next(one["mountPath"] for one in worker["volumeMounts"] if one["name"] == "capstan-ca")
+    assert {one["name"]: one.get("value") for one in worker["env"]}["SSL_CERT_FILE"] == f"{mounted}/ca.crt"
+
+
 def test_authorities_may_be_in_a_secret() -> None:
     """They are mounted from there alike."""
     volumes = template(settings(CA_SECRET="company"))["spec"]["volumes"]

@@ -449,3 +449,11 @@ def test_a_profile_and_a_setting_that_change_at_once_are_one_change() -> None:
     # Taken back one by one, each is seen.
     assert _build(model, new, settings).pending is Pending.ADOPTION
     assert _build(changed, new, replace(SETTINGS, worker_image=UPGRADED.worker_image)).pending is Pending.ADOPTION
+
+
+def test_every_setting_by_which_templates_differ_is_told_of_apart() -> None:
+    """Where authorities are read from, too: another key of the same ConfigMap is taken up in turn."""
+    of_before = replace(SETTINGS, ca_config_map="company")
+    taken = _build(_model(), deployment_of(_model()), of_before, adopt=True)
+    live = next(item for item in taken.objects if item["kind"] == "Deployment")
+    assert _build(_model(), live, replace(of_before, ca_key="other.pem")).pending is Pending.ADOPTION

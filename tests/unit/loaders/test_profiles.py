@@ -267,3 +267,15 @@ async def test_a_manifest_that_is_faulty_by_itself_keeps_its_own_faults() -> Non
     world.put("one", 2, profile="l4", engine={"type": "vLLM", "args": ["--api-key", "x"]}, model={"source": "hf://a/b"})
     model = await world.one()
     assert [fault.field for fault in find_faults(model)] == ["spec.engine.args[0]"]
+
+
+async def test_nothing_is_kept_of_models_that_are_gone() -> None:
+    """What was merged goes with the model: a list without it is enough."""
+    world = World()
+    world.kube.put(profiles_map(l4=L4))
+    for number in range(3):
+        world.put(f"passing-{number}", profile="l4")
+        await world.all()
+        world.kube.drop(LLM_MODELS, f"passing-{number}", "team")
+    await world.all()
+    assert world.profiles.kept == 1

@@ -223,3 +223,25 @@ def test_no_refusal_where_there_is_none() -> None:
     found = find_refusal(bare, leaving=(), now=NOW)
     assert found is not None
     assert found.message == "pods are refused: "
+
+
+@pytest.mark.parametrize(
+    ("scheduled", "age", "told"),
+    [
+        (None, 10, ("Unschedulable", False)),
+        (None, 60, ("ResourceClaimNotFound", True)),
+        ("True", 60, None),
+        ("False", 60, ("Unschedulable", False)),
+    ],
+)
+def test_claims_are_missing_only_where_no_scheduler_has_looked(
+    scheduled: str | None, age: int, told: tuple[str, bool] | None
+) -> None:
+    """A pod that the scheduler has looked at has its claims, whatever else keeps it from running."""
+    condition = {"type": "PodScheduled", "status": scheduled, "lastTransitionTime": at(-age)}
+    reason = {"reason": "Unschedulable"} if scheduled == "False" else {}
+    pod = make_pod("p", "h", conditions=[condition | reason] if scheduled else [])
+    pod["metadata"]["creationTimestamp"] = at(-age)
+    pod["spec"] = {**(pod.get("spec") or {}), "resourceClaims": [{"name": "g", "resourceClaimTemplateName": "gpus"}]}
+    found = problem_of(pod)
+    assert (found and (found.reason, found.needs_person)) == told
