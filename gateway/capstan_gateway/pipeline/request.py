@@ -137,6 +137,8 @@ class Request:
         stream = document.get("stream") is True
         options = document.get("stream_options")
         usage_asked = stream and isinstance(options, dict) and bool(options.get("include_usage"))
+        if self.form is not None:
+            usage_asked = stream and self.usage_asked  # A form has another field for it.
         return Request(
             self.route if route is None else route,
             document, stream=stream, usage_asked=usage_asked, headers=self.headers, came=self.came, form=self.form,

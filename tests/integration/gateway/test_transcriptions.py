@@ -483,3 +483,15 @@ async def test_who_has_no_key_is_refused_before_the_file_is_read(tmp_path: Path)
             ]
     assert statuses == [401, 200, 404]
     assert len(upstream.requests) == 1
+
+
+async def test_who_asks_for_usage_is_told_it_also_where_a_guard_has_written_the_form_anew(tmp_path: Path) -> None:
+    """What is redacted in `prompt` takes nothing from what else was asked."""
+    guard = PiiGuard(
+        name="pii", appliesTo=(Source.USER,), entities=(PiiEntity(type=PiiKind.EMAIL, action=Action.REDACT),)
+    )
+    policy = guard_entry("t", "g", GuardBody(input=(guard,)))
+    async with hearing(tmp_path, policies=(policy,)) as (upstream, gateway):
+        reply = await ask(gateway, prompt="ada@lovelace.example.org", stream="true", stream_include_usage="true")
+    assert "ada@" not in form_of(upstream.requests[0])[1]["prompt"]
+    assert b'"completion_tokens":9' in reply.content
