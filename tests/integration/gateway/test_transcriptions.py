@@ -485,6 +485,16 @@ async def test_who_has_no_key_is_refused_before_the_file_is_read(tmp_path: Path)
     assert len(upstream.requests) == 1
 
 
+@pytest.mark.parametrize("field", ["prompt", "hotwords", "known_speaker_names[]"])
+async def test_what_users_say_beside_the_sound_is_judged_as_theirs(field: str, tmp_path: Path) -> None:
+    """Words to listen for and names of who speaks, as well as the prompt."""
+    guard = KeywordsGuard(name="k", appliesTo=(Source.USER,), action=Action.BLOCK, keywords=("falcon",))
+    policy = guard_entry("t", "g", GuardBody(input=(guard,)))
+    async with hearing(tmp_path, policies=(policy,)) as (upstream, gateway):
+        reply = await ask(gateway, **{field: "the falcon"})
+    assert (reply.status_code, reply.json()["error"]["code"], upstream.requests) == (400, "content_filter", [])
+
+
 async def test_who_asks_for_usage_is_told_it_also_where_a_guard_has_written_the_form_anew(tmp_path: Path) -> None:
     """What is redacted in `prompt` takes nothing from what else was asked."""
     guard = PiiGuard(

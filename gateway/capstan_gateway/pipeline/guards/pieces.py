@@ -43,6 +43,7 @@ _BY_FIELD: Final = {
     "prompt": Source.USER, "input": Source.USER, "suffix": Source.USER, "query": Source.USER, "queries": Source.USER,
     "text_1": Source.USER, "text": Source.USER, "documents": Source.DOCUMENTS, "text_2": Source.DOCUMENTS,
     "data_1": Source.USER, "data_2": Source.DOCUMENTS, "items": Source.DOCUMENTS,
+    "hotwords": Source.USER, "known_speaker_names[]": Source.USER,
 }  # fmt: skip
 """Fields of a request that are its text. Everything else is said by whoever made the application: System."""
 _PROMPTS: Final = frozenset(("prompt", "input"))
