@@ -1,6 +1,7 @@
 """Sound to text by way of the gateway: the form goes on with the engine's own name in it, and answers as they come."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -259,6 +260,20 @@ async def test_a_body_that_is_no_form_is_refused_before_it_is_read(kind: str, tm
     ):
         reply = await client.post(PATH, content=b"{}", headers={"content-type": kind})
     assert (reply.status_code, reply.json()["error"]["code"]) == (415, "unsupported_media_type")
+
+
+async def test_a_form_may_come_compressed_and_goes_on_as_it_is(tmp_path: Path) -> None:
+    """In a coding that the gateway knows, however it is written; another one is refused by name."""
+    async with hearing(tmp_path) as (upstream, gateway):
+        made = httpx2.Request("POST", gateway.url, data={"model": "ears"}, files={"file": FILE})
+        sent = {"content-type": made.headers["content-type"], "content-encoding": "GZip"}
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
+            heard = await client.post(PATH, content=gzip.compress(made.read()), headers=sent)
+            unknown = await client.post(PATH, content=made.read(), headers={**sent, "content-encoding": "rot13"})
+    assert heard.status_code == 200
+    assert bytes(form_of(upstream.requests[0])[0].file) == SOUND
+    assert "content-encoding" not in upstream.requests[0].headers
+    assert (unknown.status_code, len(upstream.requests)) == (415, 1)
 
 
 async def test_a_file_that_is_too_large_is_refused_and_holds_nothing(tmp_path: Path) -> None:
