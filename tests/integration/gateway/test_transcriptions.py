@@ -227,6 +227,8 @@ async def test_seconds_of_sound_that_are_told_count_as_tokens(tmp_path: Path) ->
         ({"model": None}, FILE, 400, "model"),
         ({"model": "nobody"}, FILE, 404, "model"),
         ({"model": "chat"}, FILE, 400, "model"),
+        ({"model": ""}, FILE, 400, "model"),
+        ({"model": "m" * 257}, FILE, 400, "model"),
         ({"stream": "perhaps"}, FILE, 400, "stream"),
         ({"capstan": "{}"}, FILE, 400, "capstan"),
         ({}, ("speech.wav", b""), 400, "file"),
