@@ -10,7 +10,7 @@ from typing import Final
 
 from capstan_operator.api.kvcache import KVCacheSpec, KVCacheType
 from capstan_operator.api.llmmodel import Engine, LLMModelSpec
-from capstan_operator.desired.arguments import Option, is_given, option, read_command_line, silent
+from capstan_operator.desired.arguments import Option, option, read_command_line, silent
 from capstan_operator.desired.quantity import parse_quantity
 from capstan_operator.desired.releases import is_before
 from capstan_operator.resources.resource import Fault
@@ -30,6 +30,7 @@ FIRST_OFFLOADING: Final = (0, 11)
 _ISOLATION: Final = "spec.engine.kvCache.isolation"
 _EVENTS: Final = "spec.engine.kvCache.events"
 _DATA_PARALLEL: Final = ("--data-parallel-size", "-dp", "--data-parallel-size-local", "-dpl")
+_CONNECTORS: Final = ("--kv-transfer-config", "--kv-offloading-backend")
 _GIBIBYTE: Final = 1024**3
 _TGI_TYPES: Final[Mapping[KVCacheType, str]] = MappingProxyType(
     {KVCacheType.FP8_E4M3: "fp8_e4m3fn", KVCacheType.FP8_E5M2: "fp8_e5m2"}
@@ -140,7 +141,9 @@ def find_kv_faults(spec: LLMModelSpec) -> Iterator[Fault]:
 def _isolation_faults(engine: Engine) -> Iterator[Fault]:
     if is_before(engine, FIRST_SALTED):
         yield Fault(_ISOLATION, "must not be Tenant before v0.9.0 of vLLM, which would mix the tenants")
-    if is_given("--kv-transfer-config", engine.args) or is_given("--kv-offloading-backend", engine.args):
+    given = {one.flag for one in read_command_line(engine.args).options}
+    # NB: vLLM takes the beginning of an option for it, where no other one begins so.
+    if any(flag.startswith("--kv-") and name.startswith(flag) for flag in given for name in _CONNECTORS):
         yield Fault(_ISOLATION, "must not be Tenant beside a connector in `args`, which may mix the tenants")
 
 

@@ -200,6 +200,9 @@ def test_blocks_go_to_memory_only_where_the_engine_can(
         ({"version": "0.6.3.post1"}, True),
         ({"args": ["--kv_transfer_config={}"]}, True),
         ({"args": ["--kv-offloading-backend", "lmcache"]}, True),
+        ({"args": ["--kv-transfer-config.kv_connector", "LMCacheConnectorV1"]}, True),
+        ({"args": ["--kv-trans", "{}"]}, True),
+        ({"args": ["--kv-cache-dtype", "fp8", "--kv-offloading-size", "4"]}, False),
     ],
 )
 def test_tenants_are_kept_apart_only_where_they_can_be(engine: dict[str, Any], *, faulty: bool) -> None:
