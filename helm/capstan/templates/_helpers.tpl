@@ -152,13 +152,17 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 {{- end -}}
 {{- end }}
 
+{{/* Refuse the values of an older chart, which lack what this one's templates read. */}}
+{{- define "capstan.checkAge" -}}
+{{- if kindIs "invalid" .Values.extraObjects -}}
+{{- fail "these are the values of an older chart, without the defaults of this one: use --reset-then-reuse-values in place of --reuse-values" -}}
+{{- end -}}
+{{- end }}
+
 {{/* Refuse values that contradict each other. */}}
 {{- define "capstan.check" -}}
 {{- $redis := include "capstan.redis" . -}}
 {{- with .Values -}}
-{{- if kindIs "invalid" .extraObjects -}}
-{{- fail "these are the values of an older chart, without the defaults of this one: use --reset-then-reuse-values in place of --reuse-values" -}}
-{{- end -}}
 {{- if and (gt (int .operator.replicas) 1) (not .operator.leaderElection) -}}
 {{- fail "operator.replicas greater than 1 needs operator.leaderElection: else all of them would write at once" -}}
 {{- end -}}

@@ -25,6 +25,7 @@ from support.wait import eventually
 pytestmark = pytest.mark.apiserver
 
 OURS = {MANAGED_BY_LABEL: "capstan"}
+ROOM: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 OF_A_MODEL = {**OURS, MODEL_LABEL: "one", COMPONENT_LABEL: "engine"}
 
 
@@ -66,6 +67,21 @@ PODS_THAT_TAKE_OVER: dict[str, tuple[dict[str, Any], str]] = {
     "the node's processes": ({"hostPID": True}, "own namespaces"),
     "the node's memory": ({"hostIPC": True}, "own namespaces"),
     "the node's files": ({"volumes": [{"name": "root", "hostPath": {"path": "/"}}]}, "hostPath"),
+    "a volume by its name": (
+        {"volumes": [{"name": "disk", "ephemeral": {"volumeClaimTemplate": {"spec": {"volumeName": "pv", **ROOM}}}}]},
+        "choose no volume",
+    ),
+    "a volume by its labels": (
+        {
+            "volumes": [
+                {
+                    "name": "disk",
+                    "ephemeral": {"volumeClaimTemplate": {"spec": {"selector": {"matchLabels": {"a": "b"}}, **ROOM}}},
+                }
+            ]
+        },
+        "choose no volume",
+    ),
     "a chosen node": ({"nodeName": "node-1"}, "choose their node"),
     "the operator's rights": ({"serviceAccountName": "capstan-operator"}, "run as the operator"),
     "the gateway's rights": ({"serviceAccountName": "capstan-gateway"}, "run as the operator or the gateway"),
@@ -127,7 +143,6 @@ async def test_nothing_but_what_operators_make(kube: KubeClient, account: KubeCl
     token["metadata"]["annotations"] = {"kubernetes.io/service-account.name": ACCOUNT}
     plain = {"containers": [{"name": "a", "image": "b"}]}
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "somebodys"}
-    room = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     tries = {
         "no business to CREATE /pods": an_object("v1", "Pod", "one", OURS, spec=plain),
         "no business to CREATE rbac.authorization.k8s.io/clusterrolebindings": an_object(
@@ -152,9 +167,9 @@ async def test_nothing_but_what_operators_make(kube: KubeClient, account: KubeCl
         ),
         "chooses no volume": an_object(
             "v1", "PersistentVolumeClaim", "one", OURS,
-            spec={"volumeName": "somebodys", **room},
+            spec={"volumeName": "somebodys", **ROOM},
         ),
-        "has the name of its Deployment": an_object(
+        "for the Deployment of its own name": an_object(
             "autoscaling/v2", "HorizontalPodAutoscaler", "one", OURS,
             spec={"maxReplicas": 2, "scaleTargetRef": target},
         ),
@@ -214,6 +229,32 @@ async def test_what_is_somebody_elses_stays_as_it_is(kube: KubeClient, account: 
     back = {**lost, "metadata": {**lost["metadata"], "labels": OURS}}
     assert (await account.apply(back))["metadata"]["labels"] == OURS
     await account.delete(CONFIG_MAPS, "lost", namespace=namespace)
+
+
+async def test_a_claim_is_bound_by_kubernetes_alone(kube: KubeClient, account: KubeClient, namespace: str) -> None:
+    """No claim chooses its volume, neither by name nor by labels, when it is made or later; one that Kubernetes has
+    bound is still written."""
+    claim = an_object("v1", "PersistentVolumeClaim", "weights", OURS, spec={**ROOM, "storageClassName": "none"})
+    claim["metadata"]["namespace"] = namespace
+    by_labels = {**claim, "spec": {**claim["spec"], "selector": {"matchLabels": {"disk": "fast"}}}}
+    assert "chooses no volume" in await refusal(lambda: account.apply(by_labels))
+    await account.apply(claim)
+    chosen = {**claim, "spec": {**claim["spec"], "volumeName": "somebodys"}}
+    assert "chooses no volume" in await refusal(lambda: account.apply(chosen))
+    await kube.apply(chosen, manager="binder")
+    labelled = {**claim, "metadata": {**claim["metadata"], "labels": {**OURS, "a": "b"}}}
+    assert (await account.apply(labelled))["spec"]["volumeName"] == "somebodys"
+
+
+async def test_what_scales_a_model_scales_nothing_else(account: KubeClient, namespace: str) -> None:
+    """An HPA is for a Deployment: not for something else that happens to have the same name."""
+    for target in ({"apiVersion": "apps/v1", "kind": "StatefulSet"}, {"apiVersion": "x.dev/v1", "kind": "Deployment"}):
+        scaler = an_object(
+            "autoscaling/v2", "HorizontalPodAutoscaler", "one", OURS,
+            spec={"maxReplicas": 2, "scaleTargetRef": {**target, "name": "one"}},
+        )  # fmt: skip
+        scaler["metadata"]["namespace"] = namespace
+        assert "for the Deployment of its own name" in await refusal(lambda scaler=scaler: account.apply(scaler))
 
 
 async def test_what_runs_can_be_scaled_and_what_is_new_is_refused(

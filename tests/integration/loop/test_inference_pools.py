@@ -1,18 +1,20 @@
 """InferencePools of models: their kind in a real API server, where it comes and goes."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.errors import UnknownResource
+from capstan_operator.kube.errors import Invalid, UnknownResource
 from capstan_operator.resources.api_resource import CRDS, DEPLOYMENTS, INFERENCE_POOLS
 from capstan_operator.resources.resource import Manifest
 from support.inference import CRD_NAME, pool_crd
 from support.llmmodels import is_settled, simulated
-from support.operator_process import find
+from support.operator_process import connect, find
 from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
@@ -203,3 +205,17 @@ async def test_somebody_elses_pool_is_left_alone(world: World, start_operator: A
     found = await world.pool()
     assert found
     assert (found["spec"], found["metadata"]["uid"]) == (before["spec"], before["metadata"]["uid"])
+
+
+async def test_the_account_makes_no_pool_of_other_pods(world: World, bound: Path, namespace: str) -> None:
+    """Under the chart's admission policy a pool is of pods of models: no other pod gets their requests."""
+    await world.install()
+    pool = {
+        "apiVersion": INFERENCE_POOLS.api_version,
+        "kind": INFERENCE_POOLS.kind,
+        "metadata": {"name": NAME, "namespace": namespace, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
+        "spec": {"selector": {"matchLabels": {"app": "somebodys"}}, "targetPorts": [{"number": 8000}]},
+    }
+    async with connect(bound) as account:
+        with pytest.raises(Invalid, match="has pods of models"):
+            await account.apply(pool)

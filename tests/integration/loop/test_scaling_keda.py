@@ -2,14 +2,16 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from capstan_contract.demand import ModelDemand
+from capstan_contract.names import MANAGED_BY, MANAGED_BY_LABEL
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.kube.errors import UnknownResource
+from capstan_operator.kube.errors import Invalid, UnknownResource
 from capstan_operator.names import FIELD_MANAGER, SCALE_MANAGER
 from capstan_operator.resources.api_resource import (
     CONFIG_MAPS,
@@ -21,7 +23,7 @@ from capstan_operator.resources.api_resource import (
 from capstan_operator.resources.resource import Manifest
 from support.keda import KINDS, Asker, asking, keda_crds
 from support.llmmodels import condition, simulated
-from support.operator_process import find
+from support.operator_process import connect, find
 from support.ports import free_port
 from support.replicas import Replica, serve, slice_in
 from support.wait import eventually
@@ -304,3 +306,31 @@ async def test_somebody_elses_scaled_object_is_left_alone(world: World, start_op
     await world.put(strategy="Capstan")
     await world.says("False", "DemandUnknown")
     assert await world.scaled_object()
+
+
+async def test_keda_gets_no_credentials_of_others(world: World, bound: Path, namespace: str) -> None:
+    """Under the chart's admission policy a ScaledObject scales the Deployment of its own name alone, and has its own
+    TriggerAuthentication: with one of the cluster, KEDA would send a Secret of somebody else to whatever a trigger
+    names."""
+    await world.install()
+    name = {"name": NAME}
+    deployment = {"apiVersion": DEPLOYMENTS.api_version, "kind": DEPLOYMENTS.kind, **name}
+
+    def scaled_object(target: dict[str, str], *references: dict[str, str]) -> Manifest:
+        triggers = [{"type": "metrics-api", "metadata": {}, "authenticationRef": one} for one in references]
+        labels = {MANAGED_BY_LABEL: MANAGED_BY}
+        return {
+            "apiVersion": SCALED_OBJECTS.api_version,
+            "kind": SCALED_OBJECTS.kind,
+            "metadata": {**name, "namespace": namespace, "labels": labels},
+            "spec": {"scaleTargetRef": target, "triggers": triggers},
+        }
+
+    async with connect(bound) as account:
+        for reference in ({"name": "somebodys"}, {**name, "kind": "ClusterTriggerAuthentication"}):
+            with pytest.raises(Invalid, match="its own TriggerAuthentication"):
+                await account.apply(scaled_object(deployment, name, reference))
+        for target in ({**deployment, "name": "other"}, {**deployment, "kind": "StatefulSet"}):
+            with pytest.raises(Invalid, match="for the Deployment of its own name"):
+                await account.apply(scaled_object(target, name))
+        assert await account.apply(scaled_object(deployment, name))

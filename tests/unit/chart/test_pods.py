@@ -2,6 +2,8 @@
 
 import functools
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,3 +212,14 @@ def test_refuses_what_cannot_be(words: str) -> None:
     done = try_render(WRONG[words])
     assert done.returncode != 0
     assert words in done.stderr
+
+
+def test_values_of_an_older_chart_are_refused_before_anything_reads_them(tmp_path: Path) -> None:
+    """`--reuse-values` puts the values of the release before in the place of the chart's own: whoever does that is told
+    what to do, and not of the first value that is not there."""
+    chart = tmp_path / "chart"
+    shutil.copytree(CHART, chart)
+    (chart / "values.yaml").write_text("{}")
+    done = run_helm("template", "capstan", str(chart), "--namespace", NAMESPACE, "--kube-version", "1.34.0")
+    assert done.returncode != 0
+    assert "use --reset-then-reuse-values in place of --reuse-values" in done.stderr

@@ -114,7 +114,7 @@ def test_the_policy_binds_the_operators_account(values: dict[str, Any], release:
     assert condition["expression"] == f'request.userInfo.username == "system:serviceaccount:{NAMESPACE}:{account}"'
     assert binding["spec"] == {"policyName": policy["metadata"]["name"], "validationActions": ["Deny"]}
     (rule,) = policy["spec"]["matchConstraints"]["resourceRules"]
-    assert rule == {"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "operations": ["*"]}
+    assert rule == {"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "operations": ["*"], "scope": "*"}
     deployment = next(
         item for item in objects if item["kind"] == "Deployment" and item["metadata"]["name"].endswith("-operator")
     )
@@ -206,3 +206,13 @@ def test_redis_has_a_network_policy_of_its_own() -> None:
     assert not [
         item for item in render(off) if item["kind"] == "NetworkPolicy" and item["metadata"]["name"] == "capstan-redis"
     ]
+
+
+@pytest.mark.parametrize("component", ["operator", "gateway"])
+def test_an_account_that_pods_have_by_default_is_named_in_the_policy(component: str) -> None:
+    """A pod that names no account has `default`, and that is none that pods of models may have where the operator or
+    the gateway has it."""
+    objects = render({component: {"serviceAccount": {"create": False, "name": "default"}}})
+    (rule,) = [item for item in one(objects, POLICY, NAME)["spec"]["validations"] if "run as" in item["message"]]
+    assert "serviceAccountName : 'default')" in rule["expression"]
+    assert '"default"' in rule["expression"]
