@@ -42,6 +42,25 @@ def test_versions_agree() -> None:
     assert "no section `## [99.0.0]`" in done.stderr
 
 
+def test_nothing_is_left_without_a_version(tmp_path: Path) -> None:
+    """Changes that still stand under [Unreleased] keep a release from being made."""
+    for name in ("pyproject.toml", "scripts", "crds", "helm/capstan", "operator/capstan_operator"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "scripts").unlink()
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "release.py"
+    script.write_text((ROOT / "scripts" / "release.py").read_text())
+    for unreleased, code in (("- A change.\n", 1), ("", 0)):
+        (tmp_path / "CHANGELOG.md").write_text(
+            f"# Changes\n\n## [Unreleased]\n\n{unreleased}\n## [{RELEASE}]\n\n- All.\n"
+        )
+        done = subprocess.run(
+            [sys.executable, str(script), "check", RELEASE], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, "under [Unreleased]" in done.stderr) == (code, code == 1), done.stderr
+
+
 @pytest.mark.parametrize("wrong", ["latest", "v1", "1.2", "v1.2.3+build", "v1.2.3\nx"])
 def test_a_tag_is_a_version(wrong: str) -> None:
     """What is no version of a release is refused before anything is looked at."""
