@@ -397,7 +397,7 @@ async def test_an_answer_that_guards_could_not_judge_is_not_asked_for(fields: di
 
 async def test_no_guard_reads_the_sound_and_what_is_written_beside_it_is_judged(tmp_path: Path) -> None:
     """The answer says so; `unchecked: Block` lets no sound through at all; what stands in `prompt` is redacted before
-    it is sent, and put back."""
+    it is sent."""
     guard = PiiGuard(
         name="pii", appliesTo=(Source.USER,), entities=(PiiEntity(type=PiiKind.EMAIL, action=Action.REDACT),)
     )
@@ -500,6 +500,37 @@ async def test_who_has_no_key_is_refused_before_the_file_is_read(tmp_path: Path)
             ]
     assert statuses == [401, 200, 404]
     assert len(upstream.requests) == 1
+
+
+async def test_a_user_whom_a_form_names_is_whom_the_key_says(tmp_path: Path) -> None:
+    """And the file is sent all the same."""
+    async with FakeUpstream(hears) as upstream:
+        model = entry("ears", upstream.url, task=Task.TRANSCRIBE)
+        keys = [key_entry("ann", user="ann")]
+        async with running_gateway(tmp_path, model, keys=keys, insecure_no_auth=False) as gateway:
+            reply = await ask(gateway, headers={"authorization": f"Bearer {key_text('ann')}"}, user="bob")
+    form, fields = form_of(upstream.requests[0])
+    assert (reply.status_code, bytes(form.file)) == (200, SOUND)
+    assert fields["user"] != "bob"
+
+
+async def test_a_text_is_plain_text_and_what_was_redacted_stands_in_it_again(tmp_path: Path) -> None:
+    """Although its engine calls it JSON, and has heard placeholders."""
+    guard = PiiGuard(
+        name="pii", appliesTo=(Source.USER,), restore=True,
+        entities=(PiiEntity(type=PiiKind.EMAIL, action=Action.REDACT),),
+    )  # fmt: skip
+
+    async def repeats(received: Received, wire: Wire) -> None:
+        await wire.json({"text": form_of(received)[1]["prompt"]})
+
+    policy = guard_entry("t", "g", GuardBody(input=(guard,)))
+    async with hearing(tmp_path, repeats, policies=(policy,)) as (upstream, gateway):
+        reply = await ask(gateway, prompt="ada@lovelace.example.org speaks", response_format="text")
+    assert "ada@" not in form_of(upstream.requests[0])[1]["prompt"]
+    assert upstream.requests[0].headers["accept"] == "*/*"
+    assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+    assert reply.text == "ada@lovelace.example.org speaks\n"
 
 
 @pytest.mark.parametrize("field", ["prompt", "hotwords", "known_speaker_names[]"])
