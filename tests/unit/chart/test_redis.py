@@ -87,6 +87,7 @@ def test_all_ends_have_the_password_of_one_secret(auth: Values, secret: str, key
     rules = one(objects, "Role", "capstan-operator")["rules"]
     (named,) = [rule["resourceNames"] for rule in rules if rule["resources"] == ["secrets"] and "resourceNames" in rule]
     assert (NAME in named) is not bool(auth)
+    assert secret == NAME or secret not in named, "nobody writes a password that is given"
 
 
 def test_the_operator_writes_what_the_pods_read() -> None:
