@@ -34,7 +34,8 @@ def _pod(**fields: Any) -> dict[str, Any]:
 DONGLE = {"example.com/dongle": "1"}
 SECRET = {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "absent", "key": "key"}}}
 BAD = {
-    "host-network": Bad(_pod(hostNetwork=True), "Degraded", "PodsRefused"),
+    "host-network": Bad(_pod(hostNetwork=True), "Degraded", "ApplyRefused"),
+    "root": Bad(_pod(securityContext={"runAsNonRoot": False}), "Degraded", "PodsRefused"),
     "node-selector": Bad({"resources": {"gpus": 0, "nodeSelector": {"disk": "typo"}}}, "Ready", "Unschedulable"),
     "image": Bad(_engine(image="docker.io/capstan/absent:1"), "Degraded", "ImagePullFailed"),
     "arguments": Bad(_engine(args=["--no-such-option"]), "Ready", "CrashLoop"),
@@ -45,7 +46,7 @@ BAD = {
             containers=[{"name": "engine", "volumeMounts": [{"name": "absent", "mountPath": "/absent"}]}],
         ),
         "Degraded",
-        "RolloutDeadlineExceeded",
+        "ConfigMapNotFound",
     ),
     "quota": Bad(
         _pod(containers=[{"name": "engine", "resources": {"requests": DONGLE, "limits": DONGLE}}]),
@@ -66,7 +67,7 @@ BAD = {
     ),
     "gpus": Bad({"resources": {"gpus": 64}}, "Degraded", "NoRoomForSurge"),
 }
-PAIRS = ("host-network", "arguments", "quota", "memory", "gpus")
+PAIRS = ("root", "arguments", "quota", "memory", "gpus")
 """Those that are tried with two replicas as well: of several, one might be thought to be dispensable."""
 
 
