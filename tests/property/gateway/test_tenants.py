@@ -230,7 +230,7 @@ async def _ask_as(
         for name in ("auto", *every_name(models)):
             refused = name not in there and (name != "auto" or not there)
             for method, path, body in _requests(name):
-                said = await _said(http, method, path, json=body)
+                said = await _said(http, method, path, **_sent(path, body))
                 assert names_in(said) - there <= ({name} if refused else set()), (path, name)
                 if refused:
                     other = next(
@@ -239,7 +239,7 @@ async def _ask_as(
                         if one[1].replace(NOBODYS, name) == path
                         and (one[2] or {}).get("stream") == (body or {}).get("stream")
                     )
-                    nobodys = await _said(http, other[0], other[1], json=other[2])
+                    nobodys = await _said(http, other[0], other[1], **_sent(other[1], other[2]))
                     assert said.replace(name, NOBODYS) == nobodys, path
                     assert said.startswith("404 ") or "count_tokens" in path
         for path in (
@@ -271,6 +271,18 @@ def _requests(name: str) -> Iterator[tuple[str, str, dict[str, Any] | None]]:
         yield "POST", route.path, body
         if route.streams:
             yield "POST", route.path, {**body, "stream": True}
+
+
+def _sent(path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    """Give how a body goes out: as JSON, and to the routes of sound as a form with a file."""
+    if body is None or not path.startswith("/v1/audio/"):
+        return {"json": body}
+    fields = {"model": body["model"], **({"stream": "true"} if body.get("stream") else {})}
+    head = "Content-Disposition: form-data; name="
+    parts = [f'{head}"{name}"\r\n\r\n{value}' for name, value in fields.items()]
+    parts.append(f'{head}"file"; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\nsound')
+    form = "".join(f"--parted\r\n{part}\r\n" for part in parts) + "--parted--\r\n"
+    return {"data": form.encode(), "headers": {"content-type": "multipart/form-data; boundary=parted"}}
 
 
 async def _said(http: aiohttp.ClientSession, method: str, path: str, **options: Any) -> str:
