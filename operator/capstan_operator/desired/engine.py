@@ -11,6 +11,7 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import Engine, EngineType, KVCacheSpec, LLMModelSpec
 from capstan_operator.desired import kvcache
 from capstan_operator.desired.arguments import Option, is_given, merge_arguments, option, positional, without_options
+from capstan_operator.desired.image_names import split_image
 from capstan_operator.desired.naming import upstream_name
 from capstan_operator.desired.tuning import sglang_tuning, simulator_tuning, tgi_tuning, vllm_tuning
 from capstan_operator.desired.volumes import BUCKETS, HF_HOME, PREFIXES_PATH, Source, model_source, parse_source
@@ -275,8 +276,7 @@ def _image(spec: LLMModelSpec, default: str) -> str:
         return spec.engine.image
     if spec.engine.version is None:
         return default
-    repository, slash, last = default.rpartition("/")
-    return f"{repository}{slash}{last.split('@')[0].split(':')[0]}:{spec.engine.version}"
+    return f"{split_image(default).repository}:{spec.engine.version}"
 
 
 _FIELDS: Final[

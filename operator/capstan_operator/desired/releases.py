@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from capstan_operator.api.llmmodel import Engine, EngineType
+from capstan_operator.desired.image_names import split_image
 
 Release = tuple[int, ...]
 
@@ -39,8 +40,7 @@ def is_before(engine: Engine, first: Release) -> bool:
 def _tag_of(engine: Engine) -> str:
     if engine.version is not None:
         return engine.version
-    name, _, _ = (engine.image or "").partition("@")
-    repository, _, tag = name.rpartition(":")
+    repository, tag, _ = split_image(engine.image or "")
     own = REPOSITORIES.get(engine.type)
     is_own = own is not None and (repository == own or repository.endswith(f"/{own}"))
     return tag if is_own else ""

@@ -23,6 +23,7 @@ from capstan_contract.names import GROUP
 from capstan_operator.api.kinds import Model
 from capstan_operator.api.llmmodel import LLMModelSpec
 from capstan_operator.desired.diff import digest
+from capstan_operator.desired.image_names import in_full
 from capstan_operator.desired.pod import ENGINE_CONTAINER, PREFIXES_ANNOTATION, WORKER_CONTAINER
 from capstan_operator.desired.pods import template_hash
 from capstan_operator.desired.profiled import own_spec, profile_hash
@@ -264,17 +265,9 @@ def _settings_in(template: Mapping[str, Any]) -> dict[str, Any]:
     containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
     ours = [item for item in containers if item["name"] in (ENGINE_CONTAINER, WORKER_CONTAINER)]
     found = {f"{item['name']}.imagePullPolicy": item.get("imagePullPolicy") for item in ours}
-    found |= {f"{item['name']}.image": _in_full(item["image"]) if item.get("image") else None for item in ours}
+    found |= {f"{item['name']}.image": in_full(item["image"]) if item.get("image") else None for item in ours}
     secrets = [item.get("name") for item in spec.get("imagePullSecrets") or ()]
     return found | {"image.pull.secrets": secrets}
-
-
-def _in_full(image: str) -> str:
-    """Give the name of an image with the registry that a container runtime puts before one that names none."""
-    first, slash, _ = image.partition("/")
-    if slash and (first == "localhost" or "." in first or ":" in first):
-        return image
-    return f"docker.io/{image}" if slash else f"docker.io/library/{image}"
 
 
 def _kept(live: Manifest) -> Manifest:

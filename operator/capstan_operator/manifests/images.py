@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from capstan_operator.desired.image_names import split_image
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import OWN_IMAGES, BuildSettings
 
@@ -11,8 +12,8 @@ _CONTAINERS: Final = ("containers", "initContainers", "ephemeralContainers")
 _DEFAULTS: Final = BuildSettings()
 REDIS: Final = "docker.io/library/redis"
 PUBLISHED: Final = tuple(
-    repository_tag.partition(":")[0]
-    for repository_tag in (REDIS, _DEFAULTS.vllm_image, _DEFAULTS.tgi_image, _DEFAULTS.sglang_image)
+    split_image(image).repository
+    for image in (REDIS, _DEFAULTS.vllm_image, _DEFAULTS.tgi_image, _DEFAULTS.sglang_image)
 )
 """Repositories of the images of others that an install may need; in a registry of one's own they keep their path."""
 ENGINE_IMAGES: Final = ("CAPSTAN_TGI_IMAGE", "CAPSTAN_SGLANG_IMAGE")
@@ -30,11 +31,12 @@ class Image:
     @property
     def source(self) -> str | None:
         """Where its maker publishes it; None for Capstan's own images, and where nobody can know."""
-        repository, separator, version = _split(self.name)
+        repository, tag, digest = split_image(self.name)
+        version = f"@{digest}" if digest else f":{tag}" if tag else ""
         for published in PUBLISHED:
             path = published.partition("/")[2]
             if repository == path or repository.endswith(f"/{path}"):
-                return f"{published}{separator}{version}"
+                return f"{published}{version}"
         return None
 
 
@@ -103,13 +105,3 @@ def _variables(container: Mapping[str, Any]) -> dict[str, str]:
         for item in variables
         if isinstance(item, Mapping) and isinstance(item.get("name"), str) and isinstance(item.get("value"), str)
     }
-
-
-def _split(image: str) -> tuple[str, str, str]:
-    """Give repository, separator and tag or digest. A colon before the last slash is a port of the registry."""
-    if "@" in image:
-        repository, _, digest = image.partition("@")
-        return _split(repository)[0], "@", digest
-    folder, slash, last = image.rpartition("/")
-    name, separator, tag = last.partition(":")
-    return f"{folder}{slash}{name}", separator, tag
