@@ -160,7 +160,7 @@ def _described(key: CacheKey, found: tuple[str, Tier, Entry], runtime: Runtime |
         "object": "cache.entry", "key": key.text, "policy": policy, "tier": tier, "form": entry.form,
         "model": next((id for id in models if model_of(id) == key.model), None), "bytes": len(entry.body),
         "created": entry.created_ms // 1000, "expires": entry.expires_ms // 1000,
-        "age": max(int(time.time()) - entry.created_ms // 1000, 0),
+        "age": max(int(time.time() * 1000) - entry.created_ms, 0) // 1000,
         "promptTokens": None if usage is None else usage.prompt_tokens,
         "completionTokens": None if usage is None else usage.completion_tokens, "nanoDollars": entry.nano_dollars,
     }  # fmt: skip

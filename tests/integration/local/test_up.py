@@ -71,8 +71,13 @@ class Up:
         (self.folder / name).write_text(text.replace(old, new))
 
     def engine_of(self, model: str) -> int:
-        """Give the process id of a model's engine."""
-        [pid] = [pid for pid, command in processes_of(self.state) if f"--model {model} " in command]
+        """Give the process id of a model's engine, once there is one alone: one that was replaced may still end."""
+
+        def alone() -> list[int]:
+            engines = [pid for pid, command in processes_of(self.state) if f"--model {model} " in command]
+            return engines if len(engines) == 1 else []
+
+        [pid] = wait_until(alone, what=f"one engine of '{model}' alone")
         return pid
 
 
@@ -283,7 +288,7 @@ def test_a_broken_edit_changes_nothing(up: Up, client: openai.OpenAI) -> None:
     up.edit("chat.yaml", "contextWindow: 2048", "contextWindow: many")
     up.wait_for(r"chat\.yaml:\d+: document 1: .*`spec\.serving\.contextWindow`")
     assert answers(client, "chat")
-    up.edit("chat.yaml", "contextWindow: many", "contextWindow: 4096")
+    up.edit("chat.yaml", "contextWindow: many", "contextWindow: 2048")
     up.wait_for("manifests: are right again")
 
 
