@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 
+from capstan_contract.requirements import KNOWN
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.inference.routes import ROUTES
 from capstan_gateway.settings import Settings
@@ -51,3 +52,12 @@ def test_every_error_code() -> None:
 def test_every_route() -> None:
     """The table of routes has each route of inference."""
     assert {f"POST {route.path}" for route in ROUTES} <= {name for row in rows("Routes") for name in words(row[0])}
+
+
+def test_what_this_release_knows() -> None:
+    """The page names each requirement that a config may have of this gateway, and no other."""
+    sentence = PAGE.split("This release knows three kinds of policies", 1)[1].split(
+        "`capstan_contract/requirements.py`"
+    )[0]
+    assert set(re.findall(r"`(\w+)`", sentence)) == KNOWN.requirements
+    assert len(KNOWN.policy_kinds) == 3
