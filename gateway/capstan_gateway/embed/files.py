@@ -23,7 +23,7 @@ def check_libraries() -> None:
     """Raise EmbeddingsMissing where one of the libraries is not installed. It imports none."""
     missing = [name.replace("_", "-") for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise EmbeddingsMissing(f"not installed: {', '.join(missing)}; `pip install capstan[gateway]` brings all of it")
+        raise EmbeddingsMissing(f"not installed: {', '.join(missing)}; `pip install '.[gateway]'` in a clone")
 
 
 def weights_path() -> Path:

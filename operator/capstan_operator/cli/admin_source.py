@@ -140,7 +140,8 @@ def _ask(arguments: argparse.Namespace, question: Question, *, each: bool) -> li
     try:
         return asyncio.run(by_cluster(arguments, question, key, each=each))
     except ModuleNotFoundError as error:
-        raise ValueError(f"to ask a cluster needs {error.name}: pip install 'capstan[operator]', {_ELSE}") from None
+        needed = f"to ask a cluster needs {error.name}: pip install '.[operator]' in a clone"
+        raise ValueError(f"{needed}, {_ELSE}") from None
 
 
 def given_key(file: Path | None) -> str:

@@ -29,7 +29,7 @@ class _Subcommand(argparse.ArgumentParser):
         """Declare the arguments, and parse."""
         if self.subcommand:
             if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-                self.error(f"it needs {', '.join(missing)}: pip install 'capstan[evaluation]'")
+                self.error(f"it needs {', '.join(missing)}: pip install '.[evaluation]' in a clone")
             _module(self.subcommand).add_arguments(self)
             self.subcommand = ""
         return super().parse_known_args(args, namespace)

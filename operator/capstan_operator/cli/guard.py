@@ -95,7 +95,7 @@ def _source(named: str | None, stage: str) -> Source:
 
 def _try(policy: Policy, prompts: Path, *, stage: str, source: Source) -> tuple[list[dict[str, Any]], Score]:
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        raise Failed(f"`capstan guard test` needs {', '.join(missing)}: pip install 'capstan[gateway]'")
+        raise Failed(f"`capstan guard test` needs {', '.join(missing)}: pip install '.[gateway]' in a clone")
     score = Score()
     body = build_policy_entry(policy).body
     with _process() as process:

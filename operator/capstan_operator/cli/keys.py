@@ -38,7 +38,7 @@ from capstan_operator.settings import BuildSettings
 
 NAMESPACE: Final = BuildSettings().install_namespace
 NEEDED: Final = ("kubernetes", "aiohttp", "msgspec")
-INSTALL: Final = "pip install 'capstan[operator]'"
+INSTALL: Final = "pip install '.[operator]' in a clone"
 GRACE: Final = "24h"
 TABLE: Final = "table"
 JSON: Final = "json"

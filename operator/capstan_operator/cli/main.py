@@ -39,7 +39,7 @@ class Command(Protocol):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and give its exit code: 0 fine, 1 faults were found, 2 a wrong command line, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser(words).parse_args(words)
+    options = parser_of(words).parse_args(words)
     if options.command == "version":
         print(version("capstan"))
         return 0
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def parser_of(words: Sequence[str]) -> argparse.ArgumentParser:
     """Build the parser; only the command that was asked for is loaded and declares its arguments."""
     parser = argparse.ArgumentParser(prog="capstan", description="LLM infrastructure for Kubernetes.")
     parser.add_argument("--version", action="version", version=version("capstan"))

@@ -56,7 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
         _write(manifest, arguments.output, arguments.context)
     except ModuleNotFoundError as error:
-        print(f"error: to write into a cluster needs {error.name}: pip install 'capstan[operator]'", file=sys.stderr)
+        print(
+            f"error: to write into a cluster needs {error.name}: pip install '.[operator]' in a clone", file=sys.stderr
+        )
         return 1
     except (OSError, ValueError, OperatorError) as error:
         print(f"error: {error}", file=sys.stderr)

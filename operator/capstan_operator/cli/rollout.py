@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return asyncio.run(_run(arguments))
     except ModuleNotFoundError as error:
-        print(f"error: to reach a cluster needs {error.name}: pip install 'capstan[operator]'", file=sys.stderr)
+        print(f"error: to reach a cluster needs {error.name}: pip install '.[operator]' in a clone", file=sys.stderr)
     except (OSError, ValueError, OperatorError) as error:
         print(f"error: {error}", file=sys.stderr)
     return 1

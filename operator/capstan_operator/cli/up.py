@@ -23,7 +23,7 @@ NEEDED = (
     *(() if sys.version_info >= (3, 14) else ("backports.zstd",)),
 )  # fmt: skip
 """What the extra `local` installs: this process, the gateway's and the engines' import it."""
-INSTALL = "pip install 'capstan[local]'"
+INSTALL = "pip install '.[local]' in a clone"
 LOCAL_ENGINES = (EngineType.VLLM.value, EngineType.SIMULATOR.value)
 
 

@@ -47,5 +47,5 @@ def test_it_says_which_extra_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "needs scipy: pip install 'capstan[evaluation]'" in done.stderr
+    assert "needs scipy: pip install '.[evaluation]' in a clone" in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ from capstan_gateway.embed.files import EmbeddingsMissing, check_libraries, weig
 def test_what_is_not_installed_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gateway without a library says which one, and how to get it."""
     monkeypatch.setattr(files, "_NEEDED", ("numpy", "no_such_library"))
-    with pytest.raises(EmbeddingsMissing, match=r"not installed: no-such-library; `pip install capstan\[gateway\]`"):
+    with pytest.raises(EmbeddingsMissing, match=r"not installed: no-such-library; `pip install '.\[gateway\]'`"):
         check_libraries()
 
 

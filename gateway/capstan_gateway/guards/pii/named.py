@@ -1,6 +1,6 @@
 """Names, addresses and organisations, which have no form: Presidio finds them, by a spaCy model of the language.
 
-Both come with `pip install capstan[presidio]`, the models do not: those that are installed are used, one of each
+Both come with the extra `presidio`, the models do not: those that are installed are used, one of each
 language. Of Presidio only its recogniser of names is used; its patterns are off, because ours know more.
 """
 

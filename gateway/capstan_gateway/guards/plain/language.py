@@ -43,7 +43,7 @@ def identifier() -> Identifier:
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-untyped]
     except ImportError as error:
-        raise ValueError("`languages` needs py3langid: `pip install capstan[gateway]` brings it") from error
+        raise ValueError("`languages` needs py3langid: Capstan's extra `gateway` brings it") from error
     made: Any = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     return made  # type: ignore[no-any-return]
 
