@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What a release is: one version in all places, and a section of CHANGELOG.md.
 
     python scripts/release.py check v0.2.0     fail when a place says another version, or the notes are missing

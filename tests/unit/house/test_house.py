@@ -94,8 +94,9 @@ def test_pins_name_no_place() -> None:
 
 
 def test_scripts_can_be_started() -> None:
-    """Shell scripts are executable in a fresh clone."""
-    scripts = [path for path in _tracked() if path.suffix == ".sh" or path == ROOT / ".ci" / "run"]
+    """What begins with `#!` is executable in a fresh clone, and all shell scripts do."""
+    scripts = [path for path in _tracked() if path.suffix == ".sh" or path.read_bytes()[:2] == b"#!"]
+    assert [path for path in scripts if path.read_bytes()[:2] != b"#!"] == []
     assert [path for path in scripts if not path.stat().st_mode & 0o100] == []
     assert ROOT / ".ci" / "run" in scripts
 
