@@ -263,7 +263,7 @@ class Settings:
     class_name: str = setting("", "work on LLMModels with this `spec.className` alone; empty: on those without one")
     gateway_config_name: str = setting(
         "capstan-gateway-config",
-        "name of the ConfigMap with the gateway config (its shards append -1, -2, ...)",
+        "name of the ConfigMap with the gateway config (its shards append -a-1, -b-1, ...)",
         variable="CAPSTAN_GATEWAY_CONFIG",
     )
     gateway_credentials_name: str = setting(
