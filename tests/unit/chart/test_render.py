@@ -20,6 +20,7 @@ from capstan_contract.names import (
     shard_object,
 )
 from capstan_gateway.settings import ENV_PREFIX, Settings, parse_settings
+from capstan_operator.names import RELEASE
 from capstan_operator.settings import BuildSettings, load_settings
 from capstan_operator.settings import Settings as OperatorSettings
 from capstan_process.settings import SettingsError
@@ -427,7 +428,7 @@ def test_the_operator_understands_its_environment() -> None:
     container = one(objects, "Deployment", "capstan-operator")["spec"]["template"]["spec"]["containers"][0]
     settings = load_settings({item["name"]: item["value"] for item in container["env"] if "value" in item})
     assert settings.build.install_namespace == NAMESPACE
-    assert settings.build.worker_image == "registry.example.com/capstan/worker:0.1.0"
+    assert settings.build.worker_image == f"registry.example.com/capstan/worker:{RELEASE}"
     assert settings.build.network_policies is True
     assert settings.build.image_pull_secrets == ("a", "b")
     assert settings.build.gateway_url == f"http://capstan-gateway.{NAMESPACE}.svc/v1"

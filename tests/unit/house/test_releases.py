@@ -103,11 +103,14 @@ def test_what_a_release_is_made_of_was_merged_and_is_new() -> None:
 
 
 def test_checks_on_github_can_pass() -> None:
-    """A machine of GitHub's has an API server, and leaves out what needs a node or ../shared."""
+    """A machine of GitHub's has an API server and a Node that is new enough, and leaves out what needs a node or
+    ../shared."""
     (check,) = _jobs(WORKFLOWS[0]).values()
     (last,) = (step for step in check["steps"] if ".ci/run" in step.get("run", ""))
     assert last["env"] == {"CAPSTAN_TEST_LACKING": "skip"}
-    assert "KUBEBUILDER_ASSETS=" in "".join(step.get("run", "") for step in check["steps"])
+    script = "".join(step.get("run", "") for step in check["steps"])
+    assert "KUBEBUILDER_ASSETS=" in script
+    assert 'node/bin" >>"$GITHUB_PATH"' in script
 
 
 @pytest.mark.parametrize(
