@@ -24,9 +24,10 @@ MAX_PORT: Final = 65535
 MAX_KEPT_SECONDS: Final = 366 * 86400
 EXPOSED_HEADERS: Final = (
     "x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-capstan-model",
-    "x-capstan-route", "x-capstan-cost", "x-capstan-budget", "x-capstan-dropped-tools", "x-capstan-trimmed",
-    "x-capstan-counted-by", "x-capstan-queue-place", "x-capstan-queue-expected-wait", "x-gateway-attempts",
-    "x-gateway-overhead-ms",
+    "x-capstan-track", "x-capstan-route", "x-capstan-cost", "x-capstan-budget", "x-capstan-guard",
+    "x-capstan-unchecked", "x-capstan-dropped-tools", "x-capstan-trimmed", "x-capstan-counted-by",
+    "x-capstan-queue-place", "x-capstan-queue-expected-wait", "x-gateway-attempts", "x-gateway-overhead-ms",
+    "x-cache", "x-cache-key", "x-cache-inputs", "x-cache-similarity", "age", "location", "preference-applied",
     *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
     *(
         f"anthropic-ratelimit-{unit}-{what}"

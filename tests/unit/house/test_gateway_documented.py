@@ -7,7 +7,7 @@ from dataclasses import fields
 from capstan_contract.requirements import KNOWN
 from capstan_gateway.errors import GatewayError
 from capstan_gateway.inference.routes import ROUTES
-from capstan_gateway.settings import Settings
+from capstan_gateway.settings import EXPOSED_HEADERS, Settings
 from capstan_gateway.telemetry.metrics import Metrics
 from support.needs import ROOT
 
@@ -31,6 +31,37 @@ def test_every_flag() -> None:
     """The table of flags has each setting of the process once, and no other."""
     documented = [flag for row in rows("Flags") for flag in words(row[0])]
     assert sorted(documented) == sorted("--" + field.name.replace("_", "-") for field in fields(Settings))
+
+
+def test_defaults_of_flags() -> None:
+    """A default that the table writes as code, or as a switch, is the one that the flag has."""
+    known = {"--" + field.name.replace("_", "-"): field.default for field in fields(Settings)}
+    shown = {}
+    for cells in rows("Flags"):
+        for flag in words(cells[0]):
+            if re.fullmatch(r"`[^`]*`|on|off", cells[1]):
+                shown[flag] = cells[1].strip("`")
+    assert len(shown) > 60
+    assert shown == {flag: _shown(known[flag]) for flag in shown}
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, tuple):
+        return ",".join(default)
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def test_every_header_of_answers_is_readable_in_browsers() -> None:
+    """What the gateway says in headers of its answers pages of other origins may read, and the page names it."""
+    out = PAGE.split("\n| out | |\n| --- | --- |\n", 1)[1].split("\n\n", 1)[0]
+    cells = [line.split(" | ")[0] for line in out.splitlines()]
+    told = {name for cell in cells if "ratelimit" not in cell and "connection" not in cell for name in words(cell)}
+    assert len(told) > 20
+    assert told - set(EXPOSED_HEADERS) == set()
+    own = {name for name in EXPOSED_HEADERS if "ratelimit" not in name}
+    assert own - told == {"request-id", "x-should-retry"}  # named beside others
 
 
 def test_every_metric() -> None:
