@@ -7,6 +7,7 @@ from typing import Any
 
 from capstan_operator.metrics import Metrics
 from capstan_operator.settings import PREFIX, BuildSettings, Settings
+from support.grep import grep
 from support.needs import ROOT
 
 PAGE = (ROOT / "docs" / "operator.md").read_text()
@@ -62,6 +63,15 @@ def test_every_metric() -> None:
     families = Metrics().registry.collect()
     own = [family for family in families if family.name.startswith("capstan_operator_")]
     assert documented == {family.name + ("_total" if family.type == "counter" else "") for family in own}
+
+
+def test_every_event() -> None:
+    """Each reason of an Event that the code writes out stands on the page, beside those of conditions."""
+    said = grep(r'"(Normal|Warning)", "[A-Z][A-Za-z]+"', "operator")
+    reasons = {word.strip('",') for word in said} - {"Normal", "Warning"}
+    assert len(reasons) > 10
+    section = PAGE.split("\n## Events\n", 1)[1].split("\n## ", 1)[0]
+    assert {reason for reason in reasons if f"`{reason}`" not in section} == set()
 
 
 def test_every_alert() -> None:
