@@ -16,6 +16,9 @@ from capstan_gateway.tokens.usage import Usage
 __all__ = ("SECRET_BYTES", "Codec", "Unreadable")
 _MAGIC: Final = b"CPC"
 _VERSION: Final = 1
+_USAGE_NUMBERS: Final = 9
+"""How many of a usage's numbers are written, in their order: gateways of another release read no more and no fewer.
+What stands behind them in a `Usage` is of requests with a file, whose answers no cache keeps."""
 
 
 class Codec(NamedTuple):
@@ -32,7 +35,8 @@ class Codec(NamedTuple):
         head = orjson.dumps(
             {
                 "form": entry.form, "type": entry.content_type.decode("latin-1"), "created": entry.created_ms,
-                "expires": entry.expires_ms, "usage": None if entry.usage is None else list(entry.usage),
+                "expires": entry.expires_ms,
+                "usage": None if entry.usage is None else entry.usage[:_USAGE_NUMBERS],
                 "price": entry.nano_dollars, "question": entry.question, "id": entry.id,
             }
         )  # fmt: skip
@@ -54,7 +58,7 @@ def _entry(text: bytes) -> Entry:
         return Entry(
             form=Form(head["form"]), body=text[4 + size :], content_type=head["type"].encode("latin-1"),
             created_ms=int(head["created"]), expires_ms=int(head["expires"]),
-            usage=None if usage is None else Usage._make(usage),
+            usage=None if usage is None else Usage(*usage[:_USAGE_NUMBERS]),
             nano_dollars=None if head["price"] is None else int(head["price"]), question=str(head["question"]),
             id=str(head.get("id") or ""),
         )  # fmt: skip

@@ -80,3 +80,11 @@ def test_what_unpacks_to_more_than_an_entry_is_does_not_read() -> None:
     assert len(bomb) < 10_000
     with pytest.raises(Unreadable):
         Codec(compression=Compression.ZLIB, most_bytes=10_000).read(KEY, bomb)
+
+
+def test_gateways_of_other_releases_read_what_is_written() -> None:
+    """Nine numbers of a usage, whatever else is known of one: during an upgrade both releases read the same store."""
+    entry = Entry(Form.ANSWER, b"{}", b"application/json", 0, 1, usage=Usage(5, 3, audio_tokens=2, reckoned=True))
+    written = Codec().write(KEY, entry)
+    assert b'"usage":[5,3,0,0,false,0,2,0,0]' in written
+    assert Codec().read(KEY, written).usage == Usage(5, 3, audio_tokens=2)
