@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from capstan_gateway.dialects.clients.forms import boundary_of, read_flag, read_form, whole_numbers
+from capstan_gateway.dialects.clients.forms import boundary_of, put_model, read_flag, read_form, whole_numbers
 from capstan_gateway.dialects.clients.port import Dialect
 from capstan_gateway.dialects.clients.spoken import RESPONSES
 from capstan_gateway.documents import INLINE_BYTES, is_read_alike
@@ -101,12 +101,13 @@ def parse_form(route: Route, boundary: bytes, body: bytes, model: str = "") -> R
     """Give the request of a route that takes forms; `model` is what its path names. Raises InvalidRequest."""
     form, document = read_form(boundary, body)
     if model:
-        document["model"] = model
+        put_model(document, model)
     name = document.get("model")
     if name is None or not 0 < len(name) <= MAX_MODEL_NAME:
         raise _model_fault(name)
-    if FIELD in document:
-        raise _invalid(FIELD, "is not supported on this route")
+    for option in (FIELD, PREFIX_ID):
+        if option in document:
+            raise _invalid(option, "is not supported on this route")
     stream = read_flag(document, "stream")
     if "stream" in document:
         document["stream"] = stream

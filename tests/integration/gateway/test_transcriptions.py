@@ -231,6 +231,7 @@ async def test_seconds_of_sound_that_are_told_count_as_tokens(tmp_path: Path) ->
         ({"model": "m" * 257}, FILE, 400, "model"),
         ({"stream": "perhaps"}, FILE, 400, "stream"),
         ({"capstan": "{}"}, FILE, 400, "capstan"),
+        ({"prefix_id": "p"}, FILE, 400, "prefix_id"),
         ({}, ("speech.wav", b""), 400, "file"),
         ({}, None, 400, "file"),
     ],
@@ -453,9 +454,13 @@ async def test_azures_client_names_the_model_in_the_path(tmp_path: Path) -> None
     ):
         heard = await client.audio.transcriptions.create(model="ears", file=FILE)
         named = await ask(gateway, path="/openai/deployments/ears/audio/transcriptions", model="another")
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as http:
+            path = "/openai/deployments/ears/audio/transcriptions"
+            spelt = await http.post(path, data={"Model": "another", "prompt": "x"}, files={"file": FILE})
     assert heard.text == TEXT
-    assert named.status_code == 200
-    assert [form_of(one)[1]["model"] for one in upstream.requests] == ["engine-name", "engine-name"]
+    assert (named.status_code, spelt.status_code) == (200, 200)
+    assert [form_of(one)[1]["model"] for one in upstream.requests] == ["engine-name"] * 3
+    assert form_of(upstream.requests[2])[1] == {"model": "engine-name", "prompt": "x"}
 
 
 async def test_a_canary_hears_its_share(tmp_path: Path) -> None:

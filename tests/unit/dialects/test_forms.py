@@ -9,6 +9,7 @@ from capstan_gateway.dialects.clients.forms import (
     Fields,
     Form,
     boundary_of,
+    put_model,
     read_flag,
     read_form,
     written,
@@ -187,3 +188,11 @@ def test_flags_are_read_as_forms_say_them(said: str | None, flag: bool) -> None:
         read_flag({"stream": "yes"}, "stream")
     with pytest.raises(InvalidRequest):
         read_flag({"stream": ["true"]}, "stream")
+
+
+def test_a_model_that_a_path_names_is_the_only_one() -> None:
+    """No other spelling of the field goes on, which some parsers would take for it."""
+    for spelling in ("model", "Model", "model[]", "model[a]"):
+        fields = read(field(spelling, "other"), field("modelling", "x"), FILE)[1]
+        put_model(fields, "named")
+        assert fields == {"model": "named", "modelling": "x"}

@@ -44,6 +44,7 @@ _MALFORMED: Final = "the form is not as multipart/form-data is written"
 _OCTETS: Final = b"application/octet-stream"
 _MEDIA_TYPE: Final = re.compile(rb"[!-~]+/[!-~]+(?:;[ !-~]*)?")
 _CODE: Final = "invalid_form"
+_MODEL: Final = "model"
 
 Fields = dict[str, Any]
 """Each a text, or a list of them where its name says that there may be several."""
@@ -108,6 +109,13 @@ def read_form(boundary: bytes, body: bytes) -> tuple[Form, Fields]:
     if not form.file:
         raise InvalidRequest(f"`{FILE}` is empty", code="empty_file", param=FILE)
     return form, fields
+
+
+def put_model(fields: Fields, model: str) -> None:
+    """Have the form name this model, and no other one in any spelling that some parser takes for it."""
+    for name in [one for one in fields if _plain(one) == _MODEL]:
+        del fields[name]
+    fields[_MODEL] = model
 
 
 def read_flag(fields: Mapping[str, Any], name: str) -> bool:
