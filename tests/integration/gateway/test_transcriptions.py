@@ -387,13 +387,18 @@ async def test_guards_judge_the_text_that_was_heard(kind: str, tmp_path: Path) -
 )
 async def test_an_answer_that_guards_could_not_judge_is_not_asked_for(fields: dict[str, str], tmp_path: Path) -> None:
     """Subtitles, words with their times and streams say a text in pieces: a model with a guard of the output has none
-    of them, and says so; a policy that only looks on changes nothing."""
+    of them, and says so; a policy that only looks on changes nothing, and tells which answers it has not looked at."""
     async with hearing(tmp_path, policies=(output(action=Action.REDACT),)) as (upstream, gateway):
         refused = await ask(gateway, **fields)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "unsupported_value")
     assert upstream.requests == []
     async with hearing(tmp_path, policies=(output(action=Action.REDACT, mode=Mode.SHADOW),)) as (_, gateway):
-        assert (await ask(gateway, **fields)).status_code == 200
+        heard = await ask(gateway, **fields)
+        await gateway.settled()
+        unseen = gateway.metric("gateway_guard_shadows_dropped_total", policy="t/g")
+    assert heard.status_code == 200
+    assert "there" in heard.text
+    assert unseen == int("stream" in fields)
 
 
 async def test_no_guard_reads_the_sound_and_what_is_written_beside_it_is_judged(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from capstan_contract.config import Dispatch, ModelQueue, Task, Timeouts
 from capstan_contract.queue.calls import Failure
-from fakes.openai_upstream import FakeUpstream
+from fakes.openai_upstream import FakeUpstream, Received, Wire
 from support.gateway import entry
 from support.queue_taker import EVENTS, Job, completion, frame, queue_worker, random_text, reply
 from support.queue_worker import ScriptedEngine, consumer
@@ -346,3 +346,17 @@ async def test_a_fallback_is_asked_when_the_queue_is_full(store: RedisServer, tm
             assert "x-capstan-queue-place" not in raw.headers
             async with queue_worker(store.port, reply):
                 assert (await first).choices[0].message.content == "one two three"
+
+
+async def test_sound_is_not_put_into_a_queue(store: RedisServer, tmp_path: Path) -> None:
+    """Whatever the config says: a form goes to an endpoint at once, and no worker is asked for it."""
+
+    async def hears(_: Received, wire: Wire) -> None:
+        await wire.json({"text": "hello"})
+
+    async with FakeUpstream(hears) as upstream:
+        ears = entry("ears", upstream.url, task=Task.TRANSCRIBE, queue=QUEUED, timeouts=SOON)
+        async with gateway_of(store, tmp_path, ears) as gateway, gateway.client() as client:
+            heard = await client.audio.transcriptions.create(model="ears", file=("a.wav", b"RIFF"))
+            assert gateway.metric("gateway_queue_dispatched_total", model="ears", way="queue") == 0
+    assert (heard.text, len(upstream.requests)) == ("hello", 1)

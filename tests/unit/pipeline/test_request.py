@@ -8,6 +8,7 @@ import pytest
 
 from capstan_contract.config import ExternalBackend, ExternalEndpoint, ModelEntry, Provider, StaticBackend, Task
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.forms import Form
 from capstan_gateway.dialects.clients.spoken import MESSAGES, RESPONSES
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.adapters import adapter_for
@@ -278,3 +279,12 @@ def test_a_large_body_is_renamed_and_not_written_anew(stream: bool) -> None:
             wanted["stream_options"] = {"include_usage": True}
         assert orjson.loads(body) == wanted
         assert (b'"model":  "other"' in body) is kept
+
+
+def test_a_form_keeps_its_file_however_it_is_read() -> None:
+    """Who decides by the document, or by all of it, and who writes another one: none of them sends it without."""
+    file = Form(b"b", "file", b"audio/wav", memoryview(b"sound"))
+    asked = Request(CHAT, {"model": "m"}, stream=False, usage_asked=False, raw=b"{}", form=file)
+    for made in (asked.as_read(), asked.as_one_reading(), asked.rewritten({"model": "n"})):
+        assert made is not asked
+        assert made.form is file
