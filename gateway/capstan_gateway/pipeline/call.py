@@ -285,8 +285,10 @@ def _affinity(ask: Ask, model: ServedModel) -> bytes | None:
     """Give the key by which requests with one prefix find the same engine; pointless with only one."""
     endpoints = model.endpoints
     who = ask.principal
+    # NB: no engine has the beginning of what it heard in a cache.
+    document = ask.request.document if ask.request.form is None else {}
     return affinity_key(
-        ask.request.document, endpoints.heads, endpoints=len(endpoints.states), session=ask.session,
+        document, endpoints.heads, endpoints=len(endpoints.states), session=ask.session,
         whose=f"{who.tenant}\n{who.user}" if who.key else "",
     )  # fmt: skip
 

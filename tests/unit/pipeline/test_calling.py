@@ -21,6 +21,7 @@ from capstan_contract.config import (
     Timeouts,
 )
 from capstan_gateway.config.runtime import ServedModel
+from capstan_gateway.dialects.clients.forms import Form
 from capstan_gateway.dialects.clients.spoken import MESSAGES as SPOKEN
 from capstan_gateway.dialects.clients.spoken import RESPONSES
 from capstan_gateway.dialects.upstreams.anthropic_answer import to_chat_completion
@@ -58,6 +59,7 @@ HOSTED = ExternalBackend(
 )
 ANTHROPIC = HOSTED.model_copy(update={"provider": Provider.ANTHROPIC})
 EMBEDDINGS = Route("/v1/embeddings", b"/embeddings", frozenset())
+HEARD = Route("/v1/audio/transcriptions", b"/audio/transcriptions", frozenset(), form=True)
 
 
 class Asked(Exception):
@@ -872,3 +874,26 @@ async def test_an_answer_that_will_be_translated_is_looked_through(
     assert bench.budget.held > 0, "what is to be translated has its room"
     bench.ask.leave()
     assert bench.budget.held == 0
+
+
+async def test_sounds_with_one_prompt_are_heard_by_any_engine() -> None:
+    """No cache has the beginning of what was heard; a session keeps to its engine."""
+    bench = Bench(endpoints=2)
+    calls: list[Call] = []
+
+    async def dispatch(call: Call) -> None:
+        calls.append(call)
+        raise Asked
+
+    bench.deps.dispatcher = SimpleNamespace(dispatch=dispatch)
+    for session in ("", "s"):
+        ask = an_ask(bench.model, document={"model": "m"}, budget=bench.budget)
+        file = Form(b"b", "file", b"audio/wav", memoryview(b"sound"))
+        ask.request = Request(
+            HEARD, {"model": "m", "prompt": "x" * 1000}, stream=False, usage_asked=False, form=file
+        )  # fmt: skip
+        cast(Any, type(ask)).session.__set__(ask, session)
+        with pytest.raises(Asked):
+            await call_model(bench.deps, bench.model, ask)
+    assert [call.affinity is None for call in calls] == [True, False]
+    assert len(bench.model.endpoints.heads) == 0
