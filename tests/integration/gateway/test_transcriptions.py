@@ -563,3 +563,26 @@ async def test_who_asks_for_usage_is_told_it_also_where_a_guard_has_written_the_
         reply = await ask(gateway, prompt="ada@lovelace.example.org", stream="true", stream_include_usage="true")
     assert "ada@" not in form_of(upstream.requests[0])[1]["prompt"]
     assert b'"completion_tokens":9' in reply.content
+
+
+async def test_nobody_teaches_by_sound_what_others_cost(tmp_path: Path) -> None:
+    """How many bytes a second has is up to who sends it: however much less than its file a sound comes to, files count
+    in full before they are heard."""
+    rule = LimitRule(
+        name="in", per=Per.MODEL, unit=Unit.INPUT_TOKENS, amount=10**6, windowMillis=3_600_000, burst=10**6
+    )
+    policy = rate_limit_entry("t", "p", RateLimitBody(limits=(rule,)))
+
+    async def tells_little(_: Received, wire: Wire) -> None:
+        await wire.json({"text": TEXT, "usage": {"input_tokens": 20, "output_tokens": 3}})
+
+    async with hearing(tmp_path, tells_little, policies=(policy,)) as (_, gateway):
+        for _ in range(20):
+            await ask(gateway, file=("a.wav", bytes(768 * 200)))
+        await gateway.settled()
+        labels = {"policy": "t/p", "rule": "in", "stage": "reserved"}
+        before = gateway.metric("llm_limit_tokens_total", **labels)
+        await ask(gateway, file=("a.mp3", bytes(768 * 200)))
+        await gateway.settled()
+        taken = gateway.metric("llm_limit_tokens_total", **labels) - before
+    assert taken == 200

@@ -171,6 +171,7 @@ class RateLimitLayer:
             grant.waived = need.waived
         if (
             need.estimate
+            and ask.request.form is None  # NB: how long a sound is follows from its coding, which is its client's.
             and shared.ratios.wants(self._model_id, need.estimate)
             and is_read_whole(ask.request.document)  # NB: or anybody could teach what others' prompts cost.
         ):
