@@ -189,7 +189,7 @@ class PriceTier(Document):
 
 
 class Price(Document):
-    """US dollars per million tokens. Readers from before a field reckon without it."""
+    """US dollars per million tokens, and per minute of sound. Readers from before a field reckon without it."""
 
     inputPerMillion: float = Field(default=0.0, ge=0)
     cachedInputPerMillion: float | None = Field(default=None, ge=0)
@@ -200,6 +200,8 @@ class Price(Document):
     """Those that are kept for an hour. None: as others that are written into a cache."""
     audioInputPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
     """None: as any other input token."""
+    audioInputPerMinute: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    """US dollars for a minute of sound that is heard, beside what its tokens cost. None: nothing."""
     outputPerMillion: float = Field(default=0.0, ge=0)
     reasoningPerMillion: float | None = Field(default=None, ge=0, exclude_if=is_none)
     """Output tokens that are thoughts. None: as any other output token."""

@@ -19,8 +19,8 @@ from capstan_gateway.config.runtime import Runtime, ServedModel
 from capstan_gateway.pipeline.bounds import answers_of, bound_of
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.selection.needs import USUAL_OUTPUT_TOKENS
-from capstan_gateway.tokens.price import dollars_text
-from capstan_gateway.tokens.prompt import SOUND_BYTES_PER_TOKEN, prompt_tokens
+from capstan_gateway.tokens.price import Rates, dollars_text
+from capstan_gateway.tokens.prompt import SOUND_TOKENS_PER_SECOND, prompt_tokens, sound_tokens
 from capstan_gateway.tokens.usage import Usage
 
 MAX_MODELS: Final = 20_000
@@ -67,7 +67,25 @@ def asked_tokens(request: Request, model: ServedModel | None = None) -> int:
     # NB: the document of a request that cannot be translated holds nothing of it.
     unread = request.untranslatable is not None and native is not None
     tokens = prompt_tokens(native.document if unread and native is not None else request.document, pairs=pairs)
-    return tokens if request.form is None else tokens + len(request.form.file) // SOUND_BYTES_PER_TOKEN
+    return tokens if request.form is None else tokens + sound_tokens(len(request.form.file))
+
+
+def with_sound(usage: Usage, request: Request) -> Usage:
+    """Give a usage with the sound that was heard, of which what was not told is estimated by its file."""
+    if request.form is None:
+        return usage
+    tokens = sound_tokens(len(request.form.file))
+    return usage._replace(
+        audio_tokens=usage.audio_tokens or tokens,
+        sound_seconds=usage.sound_seconds or -(-tokens // SOUND_TOKENS_PER_SECOND),
+    )
+
+
+def price_of(request: Request, rates: Rates, prompt: int, output: int) -> int:
+    """Give what a request with so many tokens probably costs at these rates, in nano-dollars."""
+    if request.form is None:
+        return rates.of_tokens(prompt, output)
+    return rates.cost(with_sound(Usage(prompt, output), request))
 
 
 def asked_output(request: Request) -> int | None:
@@ -122,9 +140,9 @@ def cost(
     """
     if model.plan is None:
         rates = model.rates
-        return (
-            None if rates is None else rates.cost(Usage(prompt, first(request, output_tokens(request, model, means))))
-        )
+        if rates is None:
+            return None
+        return price_of(request, rates, prompt, first(request, output_tokens(request, model, means)))
     dearest: int | None = None
     for member in runtime.members(model, request.route.tasks):
         costs = cost(request, runtime, member.model, prompt, means, known_only=known_only, first=first)

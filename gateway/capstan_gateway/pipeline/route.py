@@ -57,7 +57,8 @@ def rank(ask: Ask, deps: Deps, model: ServedModel) -> Routed:
 
 def needs_of(ask: Ask) -> Needs:
     """Read what the request needs."""
-    return read_needs(ask.request.document, ask.request.size)
+    request = ask.request
+    return read_needs(request.document, request.size, 0 if request.form is None else len(request.form.file))
 
 
 def usable_members(ask: Ask, model: ServedModel, needs: Needs) -> tuple[tuple[Member[ServedModel], ...], str]:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from capstan_gateway.config.runtime import ServedModel
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.estimates import asked_tokens
+from capstan_gateway.pipeline.estimates import asked_tokens, with_sound
 from capstan_gateway.pipeline.request import Request
 from capstan_gateway.streaming.deltas import said_in
 from capstan_gateway.streaming.opening import StreamOpening
@@ -47,7 +47,7 @@ def settle_whole(
     usage, how = weigh(
         told, whole=True, prompt=partial(asked_tokens, request, model), output=lambda: (said or said_in(body)).tokens
     )
-    settle(bill, model, usage, how)
+    settle(bill, model, with_sound(usage, request), how)
 
 
 def settle_stream_later(ask: Ask, model: ServedModel, relay: Relay) -> None:
@@ -65,7 +65,7 @@ def _settle_stream(bill: Bill, model: ServedModel, request: Request, relay: Rela
         prompt=partial(asked_tokens, request, model),
         output=lambda: relay.text.tokens,
     )
-    settle(bill, model, usage, how)
+    settle(bill, model, with_sound(usage, request), how)
 
 
 def settle_nonsense(bill: Bill, model: ServedModel, request: Request, told: Usage | None, body: bytes) -> None:
@@ -76,7 +76,7 @@ def settle_nonsense(bill: Bill, model: ServedModel, request: Request, told: Usag
         prompt=partial(asked_tokens, request, model),
         output=lambda: said_in(body).tokens if len(body) <= MAX_SEARCHED_BYTES else 0,
     )
-    settle(bill, model, usage, how, answered=False)
+    settle(bill, model, with_sound(usage, request), how, answered=False)
 
 
 def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iterable[Sent]) -> None:
@@ -89,7 +89,7 @@ def settle_lost(bill: Bill, model: ServedModel, request: Request, attempts: Iter
                 usage, _ = weigh(opening.relay.usage, whole=False, prompt=prompt, output=output)
             else:
                 usage = Usage(prompt(), 0)
-            settle(bill, model, usage, ESTIMATED, answered=False)
+            settle(bill, model, with_sound(usage, request), ESTIMATED, answered=False)
 
 
 def _tokens_of(relay: Relay) -> int:

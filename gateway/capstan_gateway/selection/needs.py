@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from capstan_contract.config import Capability
+from capstan_gateway.tokens.prompt import sound_tokens
 
 BYTES_PER_TOKEN: Final = 4
 """A usual prompt has about so many bytes a token."""
@@ -25,6 +26,8 @@ class Needs:
     """Size of the prompt without images and sounds."""
     max_tokens: int | None = None
     """The longest answer that the client accepts; None when it does not say."""
+    sound_tokens: int = 0
+    """Of the file that is to be heard, beside the prompt: it has no part in a context window."""
 
     @property
     def prompt_tokens(self) -> int:
@@ -42,8 +45,11 @@ class Needs:
         return USUAL_OUTPUT_TOKENS if self.max_tokens is None else self.max_tokens
 
 
-def read_needs(document: Mapping[str, Any], body_bytes: int) -> Needs:
-    """Read what a chat, completion or other request needs; fields of a wrong type need nothing."""
+def read_needs(document: Mapping[str, Any], body_bytes: int, file_bytes: int = 0) -> Needs:
+    """Read what a chat, completion or other request needs; fields of a wrong type need nothing.
+
+    `file_bytes` are those of a file that is to be heard, which are not among the body's.
+    """
     needed: set[Capability] = set()
     media = 0
     for part in _parts(document.get("messages")):
@@ -64,7 +70,8 @@ def read_needs(document: Mapping[str, Any], body_bytes: int) -> Needs:
     wanted = document.get("response_format")
     if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
         needed.add(Capability.JSON_SCHEMA)
-    return Needs(frozenset(needed), max(0, body_bytes - media), read_max_tokens(document))
+    heard = sound_tokens(file_bytes)
+    return Needs(frozenset(needed), max(0, body_bytes - media), read_max_tokens(document), heard)
 
 
 def read_max_tokens(document: Mapping[str, Any]) -> int | None:

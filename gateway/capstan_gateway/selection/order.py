@@ -8,6 +8,8 @@ from capstan_contract.config import Price, Strategy
 from capstan_gateway.selection.filters import Member, Model, is_tight
 from capstan_gateway.selection.needs import Needs
 from capstan_gateway.selection.route_memory import RouteMemory
+from capstan_gateway.tokens.price import MINUTE
+from capstan_gateway.tokens.prompt import SOUND_TOKENS_PER_SECOND
 
 MILLION = 1_000_000
 
@@ -45,12 +47,17 @@ def estimated_cost(price: Price | None, needs: Needs) -> float | None:
     """What a request would cost in US dollars; None when nobody knows."""
     if price is None:
         return None
-    ins, out = price.inputPerMillion, price.outputPerMillion
+    ins, out, heard = price.inputPerMillion, price.outputPerMillion, price.audioInputPerMillion
     for tier in price.tiers:
         if needs.prompt_tokens > tier.aboveInputTokens:
             ins = ins if tier.inputPerMillion is None else tier.inputPerMillion
             out = out if tier.outputPerMillion is None else tier.outputPerMillion
-    return (needs.prompt_tokens * ins + needs.output_tokens * out) / MILLION
+    tokens = needs.prompt_tokens * ins + needs.output_tokens * out
+    if needs.sound_tokens:
+        tokens += needs.sound_tokens * (ins if heard is None else heard)
+        minutes = needs.sound_tokens / (MINUTE * SOUND_TOKENS_PER_SECOND)
+        return tokens / MILLION + minutes * (price.audioInputPerMinute or 0.0)
+    return tokens / MILLION
 
 
 def _by_weight(

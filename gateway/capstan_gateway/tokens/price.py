@@ -15,11 +15,13 @@ from capstan_gateway.tokens.usage import Usage
 NANO: Final = 1_000_000_000
 """Nano-dollars of a dollar."""
 MILLION: Final = 1_000_000
+MINUTE: Final = 60
+"""Seconds of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Nano-dollars for a million tokens of each kind.
+    """Nano-dollars for a million tokens of each kind, and for a minute of sound.
 
     Every token is of one kind. Input is what was written into a cache (for an hour, or for less), sound, what was read
     from a cache, or any other. Engines do not tell how much of the sound came from a cache: all of it costs what sound
@@ -37,6 +39,8 @@ class Rates:
     spoken: int
     tiers: "tuple[tuple[int, Rates], ...]" = ()
     """Bounds of the input and the rates above them, the highest first."""
+    minute: int = 0
+    """Of sound that is heard: beside its tokens, and in no tier."""
 
     @classmethod
     def of(cls, price: Price) -> Self:
@@ -46,7 +50,8 @@ class Rates:
         for tier in price.tiers:
             said |= {field: value for field in _FIELDS if (value := getattr(tier, field)) is not None}
             tiers.append((tier.aboveInputTokens, cls._of(said)))
-        return replace(base, tiers=tuple(reversed(tiers))) if tiers else base
+        minute = to_nano(price.audioInputPerMinute or 0)
+        return replace(base, tiers=tuple(reversed(tiers)), minute=minute) if tiers or minute else base
 
     @classmethod
     def _of(cls, said: Mapping[str, float]) -> Self:
@@ -78,11 +83,12 @@ class Rates:
 
     def cost(self, usage: Usage) -> int:
         """Give the price of one call in nano-dollars; never negative, whatever an engine tells."""
-        prompt, output, cached, written, _, hour, audio, thought, spoken, _ = usage
+        prompt, output, cached, written, _, hour, audio, thought, spoken, _, seconds = usage
         rates = self.above(prompt) if self.tiers else self
-        if not (cached or written or audio or thought or spoken) and prompt >= 0 <= output:
+        if not (cached or written or audio or thought or spoken or seconds) and prompt >= 0 <= output:
             return -(-(prompt * rates.input + output * rates.output) // MILLION)
-        return -(-rates._of_kinds(prompt, output, cached, written, hour, audio, thought, spoken) // MILLION)
+        tokens = rates._of_kinds(prompt, output, cached, written, hour, audio, thought, spoken)
+        return -(-(tokens * MINUTE + seconds * self.minute * MILLION) // (MINUTE * MILLION))
 
     def _of_kinds(
         self, prompt: int, output: int, cached: int, written: int, hour: int, audio: int, thought: int, spoken: int

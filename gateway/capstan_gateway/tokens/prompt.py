@@ -215,6 +215,11 @@ def prompt_tokens(document: Mapping[str, Any], *, pairs: bool = True) -> int:
     return plain if plain >= 0 else _read_tokens(document, pairs=pairs)
 
 
+def sound_tokens(size: int) -> int:
+    """Give the tokens that a sound in so many bytes probably has, whatever its coding is."""
+    return -(-size // SOUND_BYTES_PER_TOKEN)
+
+
 def is_read_whole(document: Mapping[str, Any]) -> bool:
     """Whether what an engine tells of this request's prompt is of what was estimated: it is not told to cut anything
     off, and no field counts of which it is not known whether an engine reads it."""

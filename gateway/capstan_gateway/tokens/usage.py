@@ -39,6 +39,8 @@ class Usage(NamedTuple):
     """Of the output, what is sound."""
     reckoned: bool = False
     """Whether no tokens were told, and these follow from something else that was: seconds of sound."""
+    sound_seconds: int = 0
+    """How long the sound was that was heard, rounded up; 0 where there was none, or nobody tells."""
 
 
 def find_usage(document: bytes) -> Usage | None:
@@ -73,7 +75,7 @@ def parse_usage(found: Any) -> Usage | None:
     if plain and type(prompt) is int is type(completion) and not (prompt | completion) >> MOST_BITS:
         # As nearly all say it: neither is negative, and neither too large.
         # NB: the constructor of a named tuple of Python's takes longer than all of this.
-        return tuple.__new__(Usage, (prompt, completion, 0, 0, False, 0, 0, 0, 0, False))
+        return tuple.__new__(Usage, (prompt, completion, 0, 0, False, 0, 0, 0, 0, False, 0))
     ins, out = count_of(prompt), count_of(completion)
     cached, written = count_of(found.get(_HITS)), 0
     kinds: tuple[int, int, int, int] | tuple[()] = ()

@@ -263,7 +263,7 @@ class PriceTierSpec(Part):
 
 
 class PriceSpec(Part):
-    """US dollars per million tokens, as decimal numbers in strings ("0.15")."""
+    """US dollars per million tokens, and per minute of sound, as decimal numbers in strings ("0.15")."""
 
     inputPerMillion: Dollars = "0"
     """Input tokens."""
@@ -276,6 +276,9 @@ class PriceSpec(Part):
     """Those that are kept there for an hour. Default: as `cacheWritePerMillion`."""
     audioInputPerMillion: Dollars | None = None
     """Input tokens that are sound. Default: as `inputPerMillion`."""
+    audioInputPerMinute: Dollars | None = None
+    """Each minute of sound that a model of the task `transcribe` hears, beside its tokens: what APIs charge that count
+    none."""
     outputPerMillion: Dollars = "0"
     """Output tokens."""
     reasoningPerMillion: Dollars | None = None

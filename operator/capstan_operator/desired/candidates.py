@@ -96,7 +96,7 @@ class Drafts:
         if model.spec is None:
             raise ValueError(f"the LLMModel '{model.key}' has no spec")
         entry = build_entry(model, model.spec, backend, queue=self.queue)
-        if entry.price is None and (found := self.prices.find(backend, entry.upstreamName)) is not None:
+        if entry.price is None and (found := self.prices.find(backend, entry.upstreamName, entry.task)) is not None:
             entry = entry.model_copy(update={"price": found.price})
         entry = self.sharing.within(entry if auto else entry.model_copy(update={"auto": False}))
         self.known[model.key] = model, backend, entry
@@ -149,7 +149,7 @@ def _price_source(model: Model, draft: ModelEntry, prices: PriceTable) -> str:
         return ""
     if model.spec.serving.price is not None:
         return FROM_SPEC
-    found = prices.find(draft.backend, draft.upstreamName)
+    found = prices.find(draft.backend, draft.upstreamName, draft.task)
     return UNKNOWN_PRICE if found is None else f"{FROM_TABLE} {found.name}"
 
 

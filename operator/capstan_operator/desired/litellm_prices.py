@@ -3,9 +3,10 @@
 An entry becomes a price only if that price is right for every request that the gateway sends: what it does not know it
 does not guess. It is refused, with the reason, when
 
-- it is not of a task that the gateway serves, or has no price per token, or is of a provider that no URL names;
+- it is not of a task that the gateway serves, or has no price per token (or second, of sound that is heard), or is of a
+  provider that no URL names;
 - it has a price of zero, which the table uses for what is free, included in a plan, and not known;
-- it has a price for something that nobody tells the number of (pictures, seconds, characters, requests), or for a kind
+- it has a price for something that nobody tells the number of (pictures, characters, requests), or for a kind
   of token that engines tell nothing of, if that is another one than the tokens' own;
 - its price depends on the time of the day, or it searches for each request, which costs something beside tokens.
 
@@ -27,7 +28,8 @@ SAMPLE: Final = "sample_spec"
 """An entry that describes the others."""
 ANSWERS: Final = frozenset(("chat", "completion", "responses"))
 """Tasks that make output, which must have a price."""
-MODES: Final = ANSWERS | {"embedding", "rerank"}
+HEARS: Final = "audio_transcription"
+MODES: Final = ANSWERS | {"embedding", "rerank", HEARS}
 MOST_DOLLARS_PER_TOKEN: Final = 1.0
 MOST_TOKENS: Final = 1_000_000_000
 _SAME: Final[Mapping[str, str]] = {
@@ -56,6 +58,8 @@ _AS: Final[Mapping[str, str]] = {
     "output_cost_per_video_token": "output_cost_per_token",
 }
 """Kinds of tokens that are charged as another kind: right only where the two have one price."""
+_SECONDS: Final = ("input_cost_per_second", "output_cost_per_second")
+"""Of what hears, whichever of the two is said: LiteLLM charges one of them."""
 _CACHED_SOUND: Final = "cache_read_input_audio_token_cost"
 _TIER: Final = re.compile(r"(.+)_above_([0-9]{1,6})k_tokens")
 _LEFT_OUT: Final = re.compile(
@@ -125,8 +129,21 @@ def read_entry(key: str, entry: Any) -> tuple[str, str, Price]:
     if "off_peak_pricing" in entry:
         raise _Refused("its price depends on the time of the day")
     costs = dict(_costs(entry))
+    minute = _minute(costs) if mode == HEARS else 0.0
     levels = _levels(costs) if "tiered_pricing" not in entry else _ranges(entry["tiered_pricing"], costs)
-    return provider, key.removeprefix(f"{provider}/"), _price(levels, answers=mode in ANSWERS)
+    name = key.removeprefix(f"{provider}/")
+    # NB: where tokens have a price, what is said of seconds is what those come to (OpenAI's page of prices).
+    if minute and not any(any(level.values()) for level in levels.values()):
+        return provider, name, Price(audioInputPerMinute=minute)
+    return provider, name, _price(levels, answers=mode in ANSWERS or mode == HEARS)
+
+
+def _minute(costs: dict[str, float]) -> float:
+    """Take what seconds of sound cost out of the fields; give what a minute does, 0 where nothing is said."""
+    found = {value for name in _SECONDS if (value := costs.pop(name, 0.0))}
+    if len(found) > 1:
+        raise _Refused("it has two prices per second")
+    return float(sum(Decimal(repr(value)) for value in found) * 60)
 
 
 def _costs(entry: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import orjson
 from pydantic import ValidationError
 
-from capstan_contract.config import ExternalBackend, ModelEntry, Price
+from capstan_contract.config import ExternalBackend, ModelEntry, Price, Task
 from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL
 from capstan_operator.api.kinds import Model
 from capstan_operator.resources.api_resource import CONFIG_MAPS
@@ -84,13 +84,18 @@ class PriceTable:
 
     prices: Mapping[str, Mapping[str, Price]] = field(default_factory=dict)
 
-    def find(self, backend: object, name: str) -> Found | None:
-        """Give the price of a hosted model that is sent under this name; None where the table has none of it."""
+    def find(self, backend: object, name: str, task: Task) -> Found | None:
+        """Give the price of a hosted model that is sent under this name; None where the table has none of it.
+
+        A price for minutes of sound is of what hears: to chat with a model of that name costs something else.
+        """
         if not isinstance(backend, ExternalBackend):
             return None
         provider = provider_of(endpoint.url for endpoint in backend.endpoints)
         price = None if provider is None else self.prices.get(provider, {}).get(name)
-        return None if price is None else Found(price, f"{provider}/{name}")
+        if price is None or (price.audioInputPerMinute is not None and task is not Task.TRANSCRIBE):
+            return None
+        return Found(price, f"{provider}/{name}")
 
 
 NO_PRICES: Final = PriceTable()

@@ -26,7 +26,17 @@ from capstan_contract.guards import (
     Unchecked,
     guard_entry,
 )
-from capstan_contract.limits import LimitRule, Mode, Per, RateLimitBody, Unit, rate_limit_entry
+from capstan_contract.limits import (
+    BudgetRule,
+    LimitRule,
+    Mode,
+    Per,
+    Period,
+    PeriodType,
+    RateLimitBody,
+    Unit,
+    rate_limit_entry,
+)
 from capstan_gateway.dialects.clients.forms import boundary_of, read_form
 from fakes.openai_upstream import DONE, FakeUpstream, Received, Wire, frame
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
@@ -563,6 +573,48 @@ async def test_who_asks_for_usage_is_told_it_also_where_a_guard_has_written_the_
         reply = await ask(gateway, prompt="ada@lovelace.example.org", stream="true", stream_include_usage="true")
     assert "ada@" not in form_of(upstream.requests[0])[1]["prompt"]
     assert b'"completion_tokens":9' in reply.content
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"),
+    [
+        ({}, 7),
+        ({"response_format": "text"}, 7),
+        ({"response_format": "verbose_json"}, 7),
+        ({"response_format": "srt"}, 2),
+        ({"stream": "true"}, 2),
+    ],
+)
+async def test_minutes_of_sound_cost_what_the_price_says(fields: dict[str, str], seconds: int, tmp_path: Path) -> None:
+    """By the begun seconds that are told; where none are, by the size of the file."""
+    price = Price(audioInputPerMinute=0.6)
+    async with hearing(tmp_path, price=price) as (_, gateway):
+        reply = await ask(gateway, file=("a.mp3", bytes(10_000)), **fields)
+        await gateway.settled()
+        cost = gateway.metric("llm_cost_dollars", model="ears")
+    assert reply.status_code == 200
+    assert cost == pytest.approx(0.01 * seconds)
+    if "stream" not in fields:
+        assert float(reply.headers["x-capstan-cost"]) == pytest.approx(0.01 * seconds)
+
+
+@pytest.mark.parametrize("stream", ["true", "false"])
+async def test_a_budget_counts_minutes_of_sound(stream: str, tmp_path: Path) -> None:
+    """What the file probably costs is taken before anybody is asked, and what it has cost is what stays taken; nobody
+    is asked for what costs more than there ever is."""
+    budget = BudgetRule(name="sound", per=Per.MODEL, nanoDollars=150_000_000, period=Period(type=PeriodType.MONTH))
+    policy = rate_limit_entry("t", "p", RateLimitBody(budgets=(budget,)))
+    price = Price(audioInputPerMinute=0.6)
+    async with hearing(tmp_path, policies=(policy,), price=price) as (upstream, gateway):
+        longer = await ask(gateway, file=("a.mp3", bytes(7680 * 16)), stream=stream)
+        first = await ask(gateway, file=("a.mp3", bytes(7680 * 8)), stream=stream)
+        await gateway.settled()
+        spent = gateway.metric("llm_limit_dollars", policy="t/p", rule="sound", stage="settled")
+        second = await ask(gateway, file=("a.mp3", bytes(7680 * 9)), stream=stream)
+    assert (longer.status_code, longer.json()["error"]["code"]) == (400, "request_exceeds_limit")
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert spent == pytest.approx(0.08 if stream == "true" else 0.07)
+    assert len(upstream.requests) == 1
 
 
 async def test_nobody_teaches_by_sound_what_others_cost(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from capstan_gateway.tokens.usage import MOST_TOKENS, Usage, parse_usage
 
 COUNTS = st.integers(0, MOST_TOKENS - 1)
 USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, st.just(False), COUNTS, COUNTS, COUNTS, COUNTS)
+SECONDS = st.integers(0, 10**6)
 DOLLARS = st.one_of(st.just(0.0), st.decimals(0, 1000, places=4).map(float))
 KINDS = (
     "cachedInputPerMillion", "cacheWritePerMillion", "cacheWriteHourPerMillion", "audioInputPerMillion",
@@ -98,6 +99,17 @@ def test_a_tier_holds_for_the_whole_request(price: Price, prompt: int, output: i
             held_out = held_out if tier.outputPerMillion is None else tier.outputPerMillion
     exact = prompt * to_nano(held_in) + output * to_nano(held_out)
     assert rates.cost(Usage(prompt, output)) == -(-exact // MILLION)
+
+
+@given(PRICES, DOLLARS, USAGES, SECONDS)
+def test_a_minute_costs_beside_tokens_what_it_costs(price: Price, minute: float, usage: Usage, seconds: int) -> None:
+    """Exactly, whatever tokens and tiers cost, and rounded up with them once."""
+    timed = Rates.of(price.model_copy(update={"audioInputPerMinute": minute}))
+    cost, plain = timed.cost(usage._replace(sound_seconds=seconds)), Rates.of(price).cost(usage)
+    exact = seconds * to_nano(minute)
+    assert timed.cost(usage._replace(sound_seconds=0)) == plain
+    assert exact <= (cost - plain + 1) * 60
+    assert (cost - plain) * 60 < exact + 60
 
 
 @given(st.lists(st.tuples(PRICES, USAGES), max_size=8), st.randoms())

@@ -323,3 +323,10 @@ def test_prompts_that_no_engine_keeps_are_doubted(caching: bool | None, fields: 
     cache = {} if caching is None else {"prefixCaching": caching}
     model = make_model(engine={"kvCache": cache}, prefixes=[{"name": "a", "system": "You help."}])
     assert [doubt.field for doubt in find_doubts(model)] == fields
+
+
+def test_what_hears_may_have_a_price_for_minutes() -> None:
+    """Beside that of tokens, which are free where nothing is said."""
+    model = {"source": "hf://openai/whisper-small", "task": "transcribe"}
+    entry = _entry(make_model(model=model, serving={"price": {"audioInputPerMinute": "0.006"}}))
+    assert entry.price == Price(audioInputPerMinute=0.006)

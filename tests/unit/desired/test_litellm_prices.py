@@ -177,4 +177,38 @@ def test_all_of_their_table_is_read_or_refused() -> None:
     assert found.prices["openai"]["gpt-4o-mini"].inputPerMillion == 0.15
     for price in (price for models in found.prices.values() for price in models.values()):
         said = [price, *price.tiers]
-        assert 0 not in [value for one in said for name, value in one if name not in ("outputPerMillion", "tiers")]
+        free = ("outputPerMillion", "tiers", *(("inputPerMillion",) if price.audioInputPerMinute else ()))
+        assert 0 not in [value for one in said for name, value in one if name not in free]
+    assert found.prices["openai"]["whisper-1"] == Price(audioInputPerMinute=0.006)
+
+
+SECOND = "input_cost_per_second"
+
+
+def heard(**costs: float) -> Price | str:
+    """Give the price of an entry of what hears, or why it has none."""
+    found = read_litellm({"openai/w": {"litellm_provider": "openai", "mode": "audio_transcription", **costs}})
+    return found.refused["openai/w"] if found.refused else found.prices["openai"]["w"]
+
+
+@pytest.mark.parametrize(
+    "costs",
+    [
+        {SECOND: 0.0001},
+        {SECOND: 0.0001, "output_cost_per_second": 0.0001},
+        {SECOND: 0, "output_cost_per_second": 0.0001},
+    ],
+)
+def test_seconds_of_sound_become_minutes_by_their_digits(costs: dict[str, float]) -> None:
+    """Whichever side of a call their table puts them on."""
+    assert heard(**costs) == Price(audioInputPerMinute=0.006)
+
+
+def test_what_hears_and_has_a_price_of_tokens_is_charged_by_those() -> None:
+    """What is said of its seconds beside them is what they come to; without either there is no price, and of what does
+    not hear nobody tells the seconds."""
+    tokens = {"input_cost_per_token": 2.5e-06, "output_cost_per_token": 1e-05}
+    assert heard(**tokens, **{SECOND: 0.0001}) == Price(inputPerMillion=2.5, outputPerMillion=10)
+    assert heard(input_cost_per_token=2.5e-06) == heard(**{SECOND: 0.0}) == NO_PRICE
+    assert heard(**{SECOND: 0.0001, "output_cost_per_second": 0.0002}) == "it has two prices per second"
+    assert price_of(**{SECOND: 0.0001}) == f"{UNTOLD}: `{SECOND}`"

@@ -124,3 +124,12 @@ def test_a_table_that_no_config_map_takes_is_refused() -> None:
     prices = {"openai": {f"{number:0100}": PRICE for number in range(6000)}}
     with pytest.raises(ValueError, match=str(MOST_BYTES)):
         table_of(prices)
+
+
+def test_a_price_for_minutes_is_of_what_hears() -> None:
+    """A model of the same name that chats has no price, which is not free."""
+    table = PriceTable({"openai": {"gpt-4o": Price(audioInputPerMinute=0.006)}})
+    assert compiled(hosted(), table) == (None, "Unknown")
+    external = {"provider": "OpenAI", "model": "gpt-4o", "url": "https://api.openai.com/v1"}
+    ears = make_model("ears", external=external, model={"task": "transcribe"})
+    assert compiled(ears, table) == (Price(audioInputPerMinute=0.006), "Table openai/gpt-4o")

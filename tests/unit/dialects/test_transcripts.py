@@ -36,15 +36,23 @@ def chunk(text: str | None, finish: str | None = None, **more: Any) -> bytes:
     ("document", "usage"),
     [
         ({"usage": TOKENS}, Usage(14, 3, audio_tokens=12)),
-        ({"usage": {"type": "duration", "seconds": 3}}, Usage(30, 2, audio_tokens=30, reckoned=True)),
-        ({"usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}}, Usage(5, 1)),
-        ({"duration": 2.9, "segments": []}, Usage(20, 2, audio_tokens=20, reckoned=True)),
+        (
+            {"usage": {"type": "duration", "seconds": 3}},
+            Usage(30, 2, audio_tokens=30, reckoned=True, sound_seconds=3),
+        ),
+        (
+            {"usage": {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}, "duration": 3},
+            Usage(5, 1, sound_seconds=3),
+        ),
+        ({"usage": TOKENS, "duration": 0.2}, Usage(14, 3, audio_tokens=12, sound_seconds=1)),
+        ({"duration": 2.1, "segments": []}, Usage(30, 2, audio_tokens=30, reckoned=True, sound_seconds=3)),
+        ({"duration": 1e300, "usage": {"seconds": "3"}}, Usage(0, 2, reckoned=True)),
         ({"usage": "free"}, Usage(0, 2, reckoned=True)),
         ({"usage": {"seconds": -4}}, Usage(0, 2, reckoned=True)),
     ],
 )
 def test_what_is_told_of_usage_is_read(document: dict[str, Any], usage: Usage) -> None:
-    """Tokens as they are told, seconds as ten tokens each, and a text by its length."""
+    """Tokens as they are told, begun seconds as ten tokens each, and a text by its length."""
     body = json.dumps({"text": "12345678", **document}).encode()
     assert read_transcript(body, said="json") == (body, usage)
 

@@ -7,13 +7,22 @@ import pytest
 
 from capstan_contract.config import Price, RouterMember, StickyBy, Strategy, Task
 from capstan_gateway.config.runtime import Runtime
+from capstan_gateway.dialects.clients.forms import Form
 from capstan_gateway.errors import InvalidRequest
-from capstan_gateway.pipeline.estimates import CostBound, MeanOutputs, asked_output, cost, output_tokens
+from capstan_gateway.pipeline.estimates import (
+    CostBound,
+    MeanOutputs,
+    asked_output,
+    cost,
+    output_tokens,
+    with_sound,
+)
 from capstan_gateway.pipeline.options import Options, caller_bound
 from capstan_gateway.pipeline.request import Request, Route
 from capstan_gateway.selection.filters import Member
 from capstan_gateway.selection.needs import USUAL_OUTPUT_TOKENS
 from capstan_gateway.selection.plan import RouterPlan
+from capstan_gateway.tokens.usage import Usage
 from support.asks import CHAT
 from support.served import a_model
 
@@ -123,3 +132,29 @@ def test_a_header_that_is_no_amount_is_refused(said: bytes) -> None:
     with pytest.raises(InvalidRequest, match="x-capstan-max-cost") as caught:
         caller_bound(Options(max_cost_header=said))
     assert caught.value.param == "x-capstan-max-cost"
+
+
+HEARD = Route("/v1/audio/transcriptions", b"/audio/transcriptions", frozenset((Task.TRANSCRIBE,)), form=True)
+
+
+def form(size: int, **document: Any) -> Request:
+    """Give a request with a file of so many bytes."""
+    file = Form(b"b", "file.mp3", b"audio/mpeg", memoryview(bytes(size)))
+    return Request(HEARD, {"model": "m", **document}, stream=False, usage_asked=False, form=file)
+
+
+def test_sound_is_priced_as_sound_before_it_is_heard() -> None:
+    """By the size of its file, a second for each 7,680 bytes that it has begun: its tokens as those of sound, and its
+    time where that has a price."""
+    ears = a_model("ears", price=Price(inputPerMillion=1, audioInputPerMillion=3, audioInputPerMinute=0.6))
+    assert cost(form(76_800), router()[0], ears, 100, MEANS) == 100 * 3000 + 10 * 10_000_000
+    assert cost(form(76_801), router()[0], ears, 101, MEANS) == 101 * 3000 + 11 * 10_000_000
+    assert cost(form(76_800), router()[0], ears, 130, MEANS) == 100 * 3000 + 30 * 1000 + 10 * 10_000_000
+
+
+def test_what_was_told_of_sound_counts_before_its_file() -> None:
+    """How long it is, and how many tokens; of a request without a file there is none."""
+    told = Usage(50, 1, audio_tokens=7, sound_seconds=2)
+    assert with_sound(told, form(76_800)) == told
+    assert with_sound(Usage(50, 1), form(76_800)) == Usage(50, 1, audio_tokens=100, sound_seconds=10)
+    assert with_sound(Usage(50, 1), request()) == Usage(50, 1)

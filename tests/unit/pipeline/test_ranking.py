@@ -21,6 +21,7 @@ from capstan_contract.config import (
 )
 from capstan_contract.names import AUTO
 from capstan_gateway.config.runtime import Runtime
+from capstan_gateway.dialects.clients.forms import Form
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.deps import Deps
@@ -34,6 +35,7 @@ from support.asks import CHAT, an_ask
 from support.runtimes import compile_whole
 
 EMBEDDINGS = Route("/v1/embeddings", b"/embeddings", frozenset((Task.EMBED,)), ("input",))
+HEARD = Route("/v1/audio/transcriptions", b"/audio/transcriptions", frozenset((Task.TRANSCRIBE,)), form=True)
 BOTH = Route("/v1/x", b"/x", frozenset((Task.EMBED, Task.CHAT)), ("input",))
 SAYS: dict[str, Any] = {"model": "r", "messages": [{"role": "user", "content": "x" * 400}]}
 
@@ -344,3 +346,15 @@ def test_streams_are_as_fast_as_streams_were() -> None:
     assert world.order() == ["b", "a"]
     # Each tenth request of a route looks at the one that was asked longest ago.
     assert [world.order()[0] for _ in range(8)] == ["b"] * 7 + ["a"]
+
+
+def test_who_hears_for_least_is_by_what_the_sound_costs() -> None:
+    """A model that charges for minutes is not free because it charges for no tokens."""
+    given = {"task": Task.TRANSCRIBE}
+    minutes = entry("minutes", price=Price(audioInputPerMinute=0.006), **given)
+    tokens = entry("tokens", price=Price(inputPerMillion=1), **given)
+    world = World(minutes, tokens, router("minutes", "tokens", strategy=Strategy.CHEAPEST, **given))
+    ask = world.ask()
+    file = Form(b"b", "file", b"audio/wav", memoryview(bytes(1 << 20)))
+    ask.request = Request(HEARD, {"model": "r"}, stream=False, usage_asked=False, form=file)
+    assert [one.name for one in rank(ask, world.deps, world.runtime.models["r"]).models] == ["tokens", "minutes"]

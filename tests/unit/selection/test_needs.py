@@ -98,3 +98,12 @@ def test_a_long_prompt_is_estimated_by_its_tier() -> None:
     assert short.prompt_tokens <= 100 < long.prompt_tokens
     assert estimated_cost(price, short) == short.prompt_tokens * 1 / 1e6
     assert estimated_cost(price, long) == long.prompt_tokens * 10 / 1e6
+
+
+def test_sound_is_estimated_at_what_it_costs() -> None:
+    """By its tokens or its time, whatever the price says; it takes no room of a context window."""
+    needs = read_needs({"model": "m"}, 0, 768_000)
+    assert (needs.sound_tokens, needs.prompt_tokens) == (1000, 0)
+    assert estimated_cost(Price(audioInputPerMinute=0.6, outputPerMillion=0), needs) == pytest.approx(1.0)
+    assert estimated_cost(Price(inputPerMillion=1, outputPerMillion=0), needs) == pytest.approx(0.001)
+    assert estimated_cost(Price(inputPerMillion=1, audioInputPerMillion=5), needs) == pytest.approx(0.005)

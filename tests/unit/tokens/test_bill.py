@@ -154,3 +154,15 @@ def test_tiers_come_in_order() -> None:
     for tiers in ((high, low), (low, low)):
         with pytest.raises(ValidationError, match="sorted"):
             Price(tiers=tiers)
+
+
+def test_minutes_of_sound_cost_beside_its_tokens() -> None:
+    """By the second, rounded up once with all else; tiers of tokens change nothing of it, and without such a price
+    seconds cost nothing."""
+    tier = PriceTier(aboveInputTokens=10, inputPerMillion=3)
+    rates = Rates.of(Price(audioInputPerMinute=0.006, tiers=(tier,)))
+    assert rates.cost(Usage(0, 0, sound_seconds=60)) == 6_000_000
+    assert rates.cost(Usage(0, 0, sound_seconds=1)) == 100_000
+    assert rates.cost(Usage(20, 0, sound_seconds=1)) == 100_000 + 20 * 3000
+    assert Rates.of(Price(audioInputPerMinute=1e-9)).cost(Usage(0, 0, sound_seconds=1)) == 1
+    assert Rates.of(Price(inputPerMillion=1)).cost(Usage(5, 0, sound_seconds=60)) == 5000

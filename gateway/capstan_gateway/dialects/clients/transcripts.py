@@ -7,6 +7,7 @@ as a stream    OpenAI's events `transcript.text.delta`, and `.done` at the end; 
 Usage is told in tokens, as seconds of sound (`{"type": "duration", "seconds": 3}`), or not at all.
 """
 
+import math
 from typing import Any, Final
 
 import orjson
@@ -22,7 +23,7 @@ from capstan_gateway.streaming.relay import Rename, error_end
 from capstan_gateway.streaming.sse import DONE, data_frame, frame_data
 from capstan_gateway.tokens.estimate import text_tokens
 from capstan_gateway.tokens.prompt import SOUND_TOKENS_PER_SECOND
-from capstan_gateway.tokens.usage import Usage, count_of, parse_usage
+from capstan_gateway.tokens.usage import MOST_TOKENS, Usage, count_of, parse_usage
 
 TEXTS: Final = frozenset(("text", "srt", "vtt"))
 """Formats of answers that are no JSON."""
@@ -66,14 +67,21 @@ def usage_of(document: Document, text: str) -> Usage:
     """Give the usage that an answer tells, or what follows from how long its sound is, and from its text."""
     told = document.get("usage")
     found: Document = told if isinstance(told, dict) else {}
+    seconds = _seconds(found.get("seconds")) or _seconds(document.get("duration"))
     if "input_tokens" in found or "output_tokens" in found:
         details = found.get("input_token_details")
         audio = count_of(details.get("audio_tokens")) if isinstance(details, dict) else 0
-        return Usage(count_of(found.get("input_tokens")), count_of(found.get("output_tokens")), audio_tokens=audio)
+        ins, out = count_of(found.get("input_tokens")), count_of(found.get("output_tokens"))
+        return Usage(ins, out, audio_tokens=audio, sound_seconds=seconds)
     if (usage := parse_usage(found)) is not None:
-        return usage
-    heard = SOUND_TOKENS_PER_SECOND * (count_of(found.get("seconds")) or count_of(document.get("duration")))
-    return Usage(heard, text_tokens(text), audio_tokens=heard, reckoned=True)
+        return usage._replace(sound_seconds=seconds)
+    heard = SOUND_TOKENS_PER_SECOND * seconds
+    return Usage(heard, text_tokens(text), audio_tokens=heard, reckoned=True, sound_seconds=seconds)
+
+
+def _seconds(told: object) -> int:
+    """Give how long a sound is, rounded up as who charges for seconds does; 0 for what is no length."""
+    return math.ceil(told) if isinstance(told, int | float) and 0 < told < MOST_TOKENS else 0
 
 
 class TranscriptRelay(EventRelay):

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from capstan_gateway.pipeline.ask import Ask
-from capstan_gateway.pipeline.estimates import asked_tokens
+from capstan_gateway.pipeline.estimates import asked_tokens, with_sound
 from capstan_gateway.pipeline.frame_room import FrameRoom
 from capstan_gateway.pipeline.limits.slices import Slices, piece
 from capstan_gateway.pipeline.reply import StreamReply
@@ -192,7 +192,8 @@ class _MeteredSource(SourceAround):
         """What the answer has used so far."""
         relay = self.relay
         prompt = partial(asked_tokens, self._request)
-        return weigh(relay.usage, whole=relay.counted, prompt=prompt, output=lambda: relay.text.tokens)[0]
+        usage, _ = weigh(relay.usage, whole=relay.counted, prompt=prompt, output=lambda: relay.text.tokens)
+        return with_sound(usage, self._request)
 
     def close(self) -> None:
         """Release the slot, abort the upstream if the body is not over, and ask for nothing more."""

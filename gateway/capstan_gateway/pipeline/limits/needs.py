@@ -14,7 +14,7 @@ from capstan_gateway.limits.port import Charge, Limiter
 from capstan_gateway.pipeline.ask import Ask
 from capstan_gateway.pipeline.background import Background
 from capstan_gateway.pipeline.beside import LARGE_BYTES, beside
-from capstan_gateway.pipeline.estimates import CostBound, MeanOutputs, asked_output, asked_tokens, cost
+from capstan_gateway.pipeline.estimates import CostBound, MeanOutputs, asked_output, asked_tokens, cost, price_of
 from capstan_gateway.pipeline.governed import Governed
 from capstan_gateway.pipeline.limits.counting import PolicyCells
 from capstan_gateway.pipeline.limits.exact import ExactCounts
@@ -118,7 +118,7 @@ class Needs:
         output = reserved_output(request, model, shared.means, shared.slice_tokens) if plan.has_output else 0
         charges = plan.charges(prompt, output, self.cost(ask, plan, model, prompt, output))
         if output and plan.is_exceeded(charges) and asked_output(request) is None:
-            least = plan.charges(prompt, 0, 0 if model.rates is None else model.rates.of_tokens(prompt, 0))
+            least = plan.charges(prompt, 0, 0 if model.rates is None else price_of(request, model.rates, prompt, 0))
             fit = fitted(charges, least, plan.counters)
             charges, output = fit, output_in(fit, charges, least, output)
         if waived:
@@ -130,7 +130,7 @@ class Needs:
         if not plan.has_money:
             return 0
         if model.rates is not None and not self._prices_known:
-            return model.rates.of_tokens(prompt, output)
+            return price_of(ask.request, model.rates, prompt, output)
         means = self._shared.means
         if self._prices_known:
             governed = ask.governed or NOTHING

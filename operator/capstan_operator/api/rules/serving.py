@@ -39,6 +39,17 @@ SPEC = (
         field_path=".compatibility",
     ),
     Rule(
+        cel="!has(self.serving) || !has(self.serving.price) || !has(self.serving.price.audioInputPerMinute)"
+        " || self.model.task == 'transcribe'",
+        message="must not be set unless `model.task` is transcribe: of no other sound anybody tells how long it is",
+        holds=lambda self: (
+            self.model.task == "transcribe"
+            or self.serving.price is None
+            or self.serving.price.audioInputPerMinute is None
+        ),
+        field_path=".serving.price.audioInputPerMinute",
+    ),
+    Rule(
         cel=("!has(self.serving) || !has(self.serving.tokenizer) || (!has(self.router) && !has(self.cascade))"),
         message="must not be set together with `router` or `cascade`: each of their members has its own",
         holds=lambda self: self.serving.tokenizer is None or not self.is_virtual,
