@@ -71,14 +71,14 @@ def _of_test_cluster(home: Path, port: int, *, controllers: bool) -> Iterator[Pa
     if controllers:
         command.append("--controllers")
     with exclusive("cluster"):  # the first start on a machine unpacks the programs
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     if done.returncode:
         raise RuntimeError(f"the API server did not start: {done.stderr[-2000:]}")
     try:
         yield Path(done.stdout.strip().splitlines()[-1])
     finally:
         down = [str(CLUSTER), "api", "down", "--dir", str(home)]
-        subprocess.run(down, capture_output=True, timeout=60, check=False)
+        subprocess.run(down, capture_output=True, timeout=180, check=False)
 
 
 def stop_api_server(kubeconfig: Path) -> Callable[[], None]:

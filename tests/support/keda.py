@@ -57,7 +57,11 @@ class Asker:
 
     async def _ask(self, method: str, question: Any, answer: Any) -> Any:
         call = self._channel.unary_unary(f"/{SERVICE}/{method}", response_deserializer=answer.FromString)
-        return await call(question.SerializeToString(), timeout=30)
+        try:
+            return await call(question.SerializeToString(), timeout=30)
+        except grpc.aio.AioRpcError as error:
+            # KEDA asks again where there is no answer yet, and so does who waits for one.
+            raise AssertionError(f"{method}: {error.code()}: {error.details()}") from error
 
 
 @asynccontextmanager

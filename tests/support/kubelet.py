@@ -1,18 +1,21 @@
 """What a kubelet does for the controllers of a test API server: pods become ready, each with an address of its own."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from capstan_contract.names import POD_HASH_LABEL
 from capstan_operator.kube.client import KubeClient, _Request
-from capstan_operator.kube.errors import Conflict, NotFound
+from capstan_operator.kube.errors import Conflict, NotFound, Unavailable
 from capstan_operator.resources.api_resource import NODES, PODS
 from capstan_operator.resources.resource import Manifest
+
+BEAT_SECONDS: Final = 5.0
+"""How often a node says that it lives: after 40 s of silence its pods count as lost."""
 
 
 class Kubelet:
@@ -55,16 +58,23 @@ class Kubelet:
         return {pod["metadata"]["labels"][POD_HASH_LABEL] for pod in await self.pods()}
 
     async def _run(self) -> None:
-        for number in count():
-            if number % 50 == 0:
-                await self._beat()
-            for pod in (await self._kube.list(PODS, namespace=self._namespace)).items:
-                with suppress(NotFound, Conflict):
-                    if "deletionTimestamp" in pod["metadata"]:
-                        await self._end(pod)
-                    elif pod["metadata"]["uid"] not in self._addresses and self.accepts(pod):
-                        await self._make_ready(pod)
+        beaten = -BEAT_SECONDS
+        while True:
+            # An API server that is busy keeps it waiting, and does not end it.
+            with suppress(Unavailable):
+                if time.monotonic() - beaten >= BEAT_SECONDS:
+                    await self._beat()
+                    beaten = time.monotonic()
+                await self._look()
             await asyncio.sleep(0.1)
+
+    async def _look(self) -> None:
+        for pod in (await self._kube.list(PODS, namespace=self._namespace)).items:
+            with suppress(NotFound, Conflict):
+                if "deletionTimestamp" in pod["metadata"]:
+                    await self._end(pod)
+                elif pod["metadata"]["uid"] not in self._addresses and self.accepts(pod):
+                    await self._make_ready(pod)
 
     async def _beat(self) -> None:
         """Say that the node lives: else the pods on it count as lost."""
@@ -81,10 +91,12 @@ class Kubelet:
     async def _make_ready(self, pod: Manifest) -> None:
         metadata = pod["metadata"]
         address = f"10.9.0.{len(self._addresses) + 1}"
-        target = {"apiVersion": "v1", "kind": "Node", "name": self._node}
-        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": metadata["name"]}, "target": target}
-        path = PODS.path(self._namespace, metadata["name"], "binding")
-        await self._kube._call(_Request("create", PODS, "POST", path, body=binding))
+        # One whose answer came too late has been carried out, and is refused a second time.
+        if not pod["spec"].get("nodeName"):
+            target = {"apiVersion": "v1", "kind": "Node", "name": self._node}
+            binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": metadata["name"]}, "target": target}
+            path = PODS.path(self._namespace, metadata["name"], "binding")
+            await self._kube._call(_Request("create", PODS, "POST", path, body=binding))
         status: Manifest = {
             "phase": "Running",
             "podIP": address,

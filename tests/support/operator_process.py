@@ -137,7 +137,7 @@ class OperatorProcess:
         """End it in order; give its exit code."""
         assert self._process is not None
         self._process.terminate()
-        return self._process.wait(60)
+        return self._process.wait(120)
 
     def kill(self) -> None:
         """End it as a node failure would."""

@@ -1,5 +1,7 @@
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,9 +39,33 @@ def namespace(kube_api: Path) -> Iterator[tuple[Kubectl, str]]:
     # Pods of a node that does not exist count as lost, and are collected.
     kubectl.apply([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}], manager="kubelet")
     wait_until(lambda: kubectl.get(name, "serviceaccounts"))
-    yield kubectl, name
+    with _beating(kubectl, name):
+        yield kubectl, name
     kubectl("delete", "namespace", name, "--wait=false")
     kubectl("delete", "node", name, "--wait=false")
+
+
+@contextmanager
+def _beating(kubectl: Kubectl, node: str) -> Iterator[None]:
+    """Say that a node lives, as its kubelet does: after 40 s of silence its pods count as lost."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while True:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now}
+            patch = json.dumps({"status": {"conditions": [ready]}})
+            kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", patch)
+            if over.wait(10):
+                return
+
+    thread = threading.Thread(target=beat, name="kubelet")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(60)
 
 
 def _model(namespace: str, **spec: Any) -> Model:

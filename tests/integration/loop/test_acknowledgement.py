@@ -186,7 +186,7 @@ async def test_a_restarted_operator_takes_ready_from_nobody(
         async def the_new_generation_waits() -> bool:
             return await ready("changes") == ("Unknown", "GatewayUnknown", 2)
 
-        await eventually(the_new_generation_waits, what="the new generation to wait", seconds=60)
+        await eventually(the_new_generation_waits, what="the new generation to wait", seconds=120)
         assert await ready("stays") == ("True", "Serving", 1)
         assert (await find(kube, LLM_MODELS, "stays", namespace) or {})["metadata"]["resourceVersion"] == stays
         await eventually(both_are_ready, what="the new generation to be ready")

@@ -96,7 +96,7 @@ async def test_a_retained_claim_outlives_its_model_and_is_taken_up_by_the_next(w
     async def gone() -> bool:
         return await find(world.kube, DEPLOYMENTS, "one-model", world.namespace) is None
 
-    await eventually(gone, what="the model's other children to go")
+    await eventually(gone, seconds=120, what="the model's other children to go")
     assert uid(await world.claim()) == uid(before)
     second = await world.put(size="1Gi")
     after = await world.claim()

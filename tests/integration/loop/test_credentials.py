@@ -135,7 +135,7 @@ async def test_one_secret_that_the_api_server_fails_to_read_holds_up_nothing(
         async def all_served() -> bool:
             return await served_names(kube, namespace) == {"first", "second", "third"}
 
-        await eventually(all_served, seconds=15, what="all names in the config")
+        await eventually(all_served, what="all names in the config")
 
         async def second_is_told() -> bool:
             return (await degraded(kube, namespace, "second"))[1] in ("SecretUnreadable", "AsExpected")

@@ -77,21 +77,21 @@ async def test_answers_that_are_worse_than_they_may_be_are_told(
         await eventually(lambda: says("True", "AsExpected"), what="good answers", seconds=90)
         await eventually(lambda: _is(told, ["ScoreBelowThreshold", "ScoreRecovered"]), what="news", seconds=90)
 
-        config = await read_config(kube, namespace)
-        assert config is not None
-        (entry,) = [one for one in config.models if one.id == model_id]
-        assert entry.evaluation is not None
-        assert entry.evaluation.judge == f"{namespace}/judge"
-        secret = await find(kube, SECRETS, "capstan-scorer-key", namespace)
-        assert secret is not None
-        assert secret["metadata"]["labels"][API_KEY_LABEL] == "true"
-        assert base64.b64decode(secret["data"][API_KEY_FIELD]).startswith(b"sk-capstan-")
-
         async def is_known() -> bool:
             now = await read_config(kube, namespace)
             return [(key.tenant, key.models) for key in (now.keys if now else ())] == [("capstan-scorer", ("judge",))]
 
+        async def judge() -> str | None:
+            now = await read_config(kube, namespace)
+            found = [one.evaluation for one in (now.models if now else ()) if one.id == model_id]
+            return found[0].judge if found and found[0] else None
+
         await eventually(is_known, what="the key in the config", seconds=90)
+        assert await eventually(judge, what="how answers are judged", seconds=90) == f"{namespace}/judge"
+        secret = await find(kube, SECRETS, "capstan-scorer-key", namespace)
+        assert secret is not None
+        assert secret["metadata"]["labels"][API_KEY_LABEL] == "true"
+        assert base64.b64decode(secret["data"][API_KEY_FIELD]).startswith(b"sk-capstan-")
 
 
 async def _is(given: Any, wanted: list[str]) -> bool:

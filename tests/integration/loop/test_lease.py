@@ -77,8 +77,8 @@ async def test_who_makes_the_lease_late_does_not_take_it(kube: KubeClient, names
 async def test_a_released_lease_is_taken_at_once(kube: KubeClient, namespace: str) -> None:
     """An orderly end lets the next one begin without waiting for the lease to run out."""
     # Releasing may take as long as a retry.
-    timing = replace(PATIENT, retry=2.0)
-    first, second = leader(kube, namespace, "first", timing), leader(kube, namespace, "second", timing)
+    first = leader(kube, namespace, "first", replace(PATIENT, retry=LONG_BEFORE))
+    second = leader(kube, namespace, "second", PATIENT)
     await first.acquire()
     waiting = asyncio.create_task(second.acquire())
     await first.release()

@@ -93,7 +93,7 @@ async def test_objects_without_conflict_are_not_adopted(kube: KubeClient, namesp
     async def is_gone() -> bool:
         return await find(kube, DEPLOYMENTS, "one-model", namespace) is None
 
-    await eventually(is_gone, what="the model's own children to go")
+    await eventually(is_gone, seconds=120, what="the model's own children to go")
     assert all("deletionTimestamp" not in item["metadata"] for item in await users())
 
 

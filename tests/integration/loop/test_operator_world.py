@@ -55,7 +55,7 @@ async def test_create_rename_delete(kube: KubeClient, namespace: str, start_oper
         left = [await find(kube, kind, "one-model", namespace) for kind in (DEPLOYMENTS, SERVICES)]
         return await served_names(kube, namespace) == set() and left == [None, None]
 
-    await eventually(is_gone, what="the children and the entry to go")
+    await eventually(is_gone, seconds=120, what="the children and the entry to go")
 
 
 async def test_drift_is_repaired(kube: KubeClient, namespace: str, start_operator: Any) -> None:
@@ -260,7 +260,7 @@ async def test_a_namespace_goes_without_the_operator(kube: KubeClient, namespace
     async def is_gone() -> bool:
         return not (await kube.list(NAMESPACES, field_selector=f"metadata.name={namespace}")).items
 
-    await eventually(is_gone, seconds=60, what="the namespace to go")
+    await eventually(is_gone, seconds=180, what="the namespace to go")
 
 
 async def test_without_named_namespaces_it_works_in_all(kube: KubeClient, namespace: str, start_operator: Any) -> None:

@@ -153,7 +153,7 @@ async def test_an_api_server_that_is_away_for_long_restarts_nobody(tmp_path: Pat
                 await eventually(made, what="the API server")
                 await eventually(lambda: settled(kube, "two", namespace), seconds=90, what="a model after the outage")
                 await eventually(lambda: operator.metric(age) < 6, seconds=60, what="a resync")
-                assert operator.is_ready()
+                await eventually(operator.is_ready, what="a process that says that it is ready")
                 assert operator.exit_code is None
                 assert operator.stop() == 0
             finally:

@@ -50,8 +50,11 @@ async def test_a_changed_profile_is_taken_up_in_turn(
         start_operator()
 
         async def settled(*reasons: str) -> bool:
+            return set(await progress()) <= set(reasons)
+
+        async def progress() -> list[str]:
             found = [await find(kube, LLM_MODELS, name, namespace) for name in (*names, "own")]
-            return all(condition(item, "Progressing").get("reason") in reasons for item in found)
+            return [str(condition(item, "Progressing").get("reason")) for item in found]
 
         async def selectors() -> dict[str, str]:
             found = (await kube.list(DEPLOYMENTS, namespace=namespace)).items
@@ -61,14 +64,18 @@ async def test_a_changed_profile_is_taken_up_in_turn(
         assert await selectors() == {**{f"{name}-model": "one" for name in names}, "own-model": "mine"}
         old = await kubelet.hashes()
         kubelet.accepts = lambda pod: pod["metadata"]["labels"][POD_HASH_LABEL] in old
-        async with looking(kube, namespace) as seen:
+        async with looking(kube, namespace, ready=len(names) + 1) as seen:
             await kube.apply(profiles(namespace, "nodeSelector: {tier: two}"), manager="platform")
 
             def begun() -> set[str]:
                 return {name for name, template in seen.templates.items() if template not in old}
 
             await eventually(lambda: len(begun()) == 2, what="two models on their way", seconds=SEEN)
-            await eventually(lambda: settled("UpdatePending", "RollingOut", "Complete"), what="the rest", seconds=SEEN)
+
+            async def others_wait() -> bool:
+                return sorted(await progress()) == ["Complete", *["RollingOut"] * 2, *["UpdatePending"] * 2]
+
+            await eventually(others_wait, what="two models to wait for their turn", seconds=SEEN)
             assert len(begun()) == 2
             kubelet.accepts = lambda _: True
             await eventually(lambda: settled("Complete"), what="everybody's turn", seconds=SEEN)

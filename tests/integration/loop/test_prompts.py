@@ -16,7 +16,7 @@ from support.operator_process import find
 from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
-FOUND_AGAIN = 60.0
+FOUND_AGAIN = 120.0
 """Seconds within which a change of a ConfigMap is surely seen: it is read every half minute."""
 
 

@@ -51,7 +51,7 @@ async def count_writes(kubeconfig: Path) -> Counter[tuple[str, str]]:
     return counts
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_a_second_pass_over_200_models_writes_nothing(
     kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any
 ) -> None:
@@ -66,7 +66,7 @@ async def test_a_second_pass_over_200_models_writes_nothing(
         router = {**simulated(f"r-{number}", namespace), "spec": {"router": {"members": [{"name": f"c-{number}"}]}}}
         await kube.apply(router, manager="user")
         await kube.apply(cascade, manager="user")
-    operator = start_operator(CAPSTAN_RESYNC_SECONDS="4")
+    operator = start_operator(CAPSTAN_RESYNC_SECONDS="6")
 
     async def at_rest() -> bool:
         models = (await kube.list(LLM_MODELS, namespace=namespace)).items
@@ -74,17 +74,24 @@ async def test_a_second_pass_over_200_models_writes_nothing(
         # Pods come slowly, by Kubernetes' own controller; each changes its model's status.
         return all(map(is_settled, models)) and sum(m["status"].get("replicas", 0) for m in models) == len(pods) == 220
 
-    await eventually(at_rest, seconds=200, every=1.0, what="200 settled models with all of their pods")
-    writes = [-1.0]
+    await eventually(at_rest, seconds=400, every=1.0, what="200 settled models with all of their pods")
+    written: list[Counter[tuple[str, str]]] = [Counter()]
 
-    def is_quiet() -> bool:
-        writes.append(operator.writes())
-        return writes[-1] == writes[-2]
+    async def resyncs(further: int) -> None:
+        passes = operator.log.count('"resynced"') + further
+        await eventually(lambda: operator.log.count('"resynced"') >= passes, seconds=120, what=f"{further} resyncs")
 
-    await eventually(is_quiet, seconds=60, every=2.0, what="the last write")
-    before, passes = await count_writes(kube_api), operator.log.count('"resynced"')
+    async def is_quiet() -> bool:
+        # What Kubernetes' controllers still say of Deployments, and what is deleted of tests before this one, comes as
+        # slowly as the machine is busy.
+        await resyncs(1)
+        written.append(await count_writes(kube_api))
+        return written[-1] == written[-2]
+
+    await eventually(is_quiet, seconds=300, what="the last write")
+    before = written[-1]
     assert before["llmmodels", "status"] >= MODELS
-    await eventually(lambda: operator.log.count('"resynced"') >= passes + 2, seconds=60, what="a whole second pass")
+    await resyncs(2)  # a whole pass lies between them
     assert await count_writes(kube_api) - before == Counter()
     assert operator.metric("capstan_operator_reconciles_total", of="model", result="ok") >= 2 * MODELS
     assert operator.metric("capstan_operator_reconciles_total", of="model", result="bug") == 0

@@ -36,7 +36,7 @@ async def test_a_leader_that_is_killed_is_followed(kube: KubeClient, namespace: 
     assert waits.metric("capstan_operator_watch_events_total") == 0
     leads.kill()
     await kube.apply(simulated("two", namespace), manager="user")
-    await eventually(lambda: settled(kube, "two", namespace), what="a model of the one that followed")
+    await eventually(lambda: settled(kube, "two", namespace), seconds=120, what="a model of the one that followed")
     assert waits.metric(LEADER) == 1
     assert waits.exit_code is None
 

@@ -41,9 +41,9 @@ async def test_namespaces_whose_writes_hang_hold_up_nobody_else(
         assert proxy.hanging >= STUCK
         for number in range(3):
             await kube.apply(simulated(f"well{number}", namespace), manager="user")
-            await eventually(lambda number=number: settled(f"well{number}"), seconds=20, what=f"model {number}")
+            await eventually(lambda number=number: settled(f"well{number}"), what=f"model {number}")
         await kube.apply(simulated("well0", namespace, replicas=2), manager="user")
-        await eventually(lambda: settled("well0"), seconds=20, what="the changed model")
+        await eventually(lambda: settled("well0"), what="the changed model")
         assert proxy.hanging >= STUCK
         assert operator.read("/healthz").startswith("ok")
         assert operator.exit_code is None

@@ -69,22 +69,31 @@ class Seen:
     templates: dict[str, str] = field(default_factory=dict)
 
 
+async def ready_endpoints(kube: KubeClient, namespace: str) -> int:
+    """Give how many endpoints of a namespace are ready."""
+    slices = (await kube.list(ENDPOINT_SLICES, namespace=namespace)).items
+    endpoints = [endpoint for item in slices for endpoint in item.get("endpoints") or ()]
+    return sum(bool(endpoint["conditions"].get("ready")) for endpoint in endpoints)
+
+
 @asynccontextmanager
-async def looking(kube: KubeClient, namespace: str) -> AsyncIterator[Seen]:
-    """Look all the time, until the block ends."""
+async def looking(kube: KubeClient, namespace: str, *, ready: int) -> AsyncIterator[Seen]:
+    """Look all the time, until the block ends; from when so many endpoints are ready, which Kubernetes says a moment
+    after their pods are."""
     seen = Seen()
+
+    async def are_ready() -> bool:
+        return await ready_endpoints(kube, namespace) >= ready
 
     async def look() -> None:
         while True:
-            slices = (await kube.list(ENDPOINT_SLICES, namespace=namespace)).items
-            endpoints = [endpoint for item in slices for endpoint in item.get("endpoints") or ()]
-            ready = sum(bool(endpoint["conditions"].get("ready")) for endpoint in endpoints)
-            seen.fewest_ready = min(seen.fewest_ready, ready)
+            seen.fewest_ready = min(seen.fewest_ready, await ready_endpoints(kube, namespace))
             deployments = (await kube.list(DEPLOYMENTS, namespace=namespace)).items
             seen.templates = {item["metadata"]["name"]: template_hash(item) for item in deployments}
             seen.most_rolling = max(seen.most_rolling, sum(map(_is_rolling, deployments)))
             await asyncio.sleep(0.02)
 
+    await eventually(are_ready, what=f"{ready} endpoints that are ready", seconds=120)
     task = asyncio.create_task(look())
     try:
         yield seen
@@ -107,13 +116,12 @@ async def test_upgrade_from_the_first_release_touches_no_pod(
     async with Kubelet(kube, namespace) as kubelet:
         await put_old(kube, namespace, "one", replicas=2)
 
-        async def ready_endpoints() -> bool:
-            slices = (await kube.list(ENDPOINT_SLICES, namespace=namespace)).items
-            return sum(len(item.get("endpoints") or ()) for item in slices) == 2
+        async def have_endpoints() -> bool:
+            return await ready_endpoints(kube, namespace) == 2
 
-        await eventually(ready_endpoints, what="the endpoints of the old pods")
+        await eventually(have_endpoints, what="the endpoints of the old pods", seconds=120)
         before = {pod["metadata"]["uid"] for pod in await kubelet.pods()}
-        async with looking(kube, namespace) as seen:
+        async with looking(kube, namespace, ready=2) as seen:
             operator = start_operator()
 
             async def waits() -> bool:
@@ -139,7 +147,7 @@ async def test_upgrade_from_the_first_release_touches_no_pod(
                 found = await kube.get(SERVICES, "one-model", namespace=namespace)
                 return bool(found["spec"]["selector"].get(TRACK_LABEL) == "stable")
 
-            await eventually(tracked, what="the Service of the stable track")
+            await eventually(tracked, what="the Service of the stable track", seconds=120)
             assert not before & {pod["metadata"]["uid"] for pod in await kubelet.pods()}
         assert seen.fewest_ready >= 2
         deployment = await kube.get(DEPLOYMENTS, "one-model", namespace=namespace)
@@ -160,29 +168,29 @@ async def test_another_image_is_taken_up_in_turn(kube: KubeClient, namespace: st
             found = [await find(kube, LLM_MODELS, name, namespace) for name in names]
             return all(condition(item, "Progressing").get("reason") in reasons for item in found)
 
-        await eventually(lambda: settled("Complete"), what="the models")
+        await eventually(lambda: settled("Complete"), what="the models", seconds=120)
         first.kill()
         old = await kubelet.hashes()
         kubelet.accepts = lambda pod: pod["metadata"]["labels"][POD_HASH_LABEL] in old
-        async with looking(kube, namespace) as seen:
+        async with looking(kube, namespace, ready=len(names)) as seen:
             image = {"CAPSTAN_WORKER_IMAGE": "ghcr.io/capstan/worker:0.2.0"}
             second = start_operator(**image)
 
             def begun() -> set[str]:
                 return {name for name, template in seen.templates.items() if template not in old}
 
-            await eventually(lambda: len(begun()) == 2, what="two models on their way")
-            await eventually(lambda: settled("UpdatePending", "RollingOut"), what="the others to wait")
+            await eventually(lambda: len(begun()) == 2, what="two models on their way", seconds=120)
+            await eventually(lambda: settled("UpdatePending", "RollingOut"), what="the others to wait", seconds=120)
             on_their_way = begun()
             second.kill()
             start_operator(**image)
             await kube.apply(simulated("m4", namespace, resources={"cpu": "2m"}), manager="user")
-            await eventually(lambda: "m4-model" in begun(), what="the model whose spec has changed")
+            await eventually(lambda: "m4-model" in begun(), what="the model whose spec has changed", seconds=120)
             assert begun() == on_their_way | {"m4-model"}
             most_rolling, seen.most_rolling = seen.most_rolling, 0
             assert most_rolling <= 3
             kubelet.accepts = lambda _: True
-            await eventually(lambda: settled("Complete"), what="everybody's turn")
+            await eventually(lambda: settled("Complete"), what="everybody's turn", seconds=120)
             assert len(begun()) == len(names)
             assert seen.most_rolling <= 3
         assert seen.fewest_ready >= len(names)

@@ -87,13 +87,18 @@ async def test_members_come_and_go(kube: KubeClient, namespace: str, start_opera
 async def set_ready(kube: KubeClient, namespace: str, model: str, ready: bool) -> None:
     """Say of every pod of a model whether it is ready, as a kubelet does."""
     state = {"type": "Ready", "status": str(ready), "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    for pod in (await kube.list(PODS, namespace=namespace, label_selector=f"capstan.dev/model={model}")).items:
+
+    async def pods() -> list[dict[str, Any]]:
+        return (await kube.list(PODS, namespace=namespace, label_selector=f"capstan.dev/model={model}")).items
+
+    for pod in await eventually(pods, what=f"a pod of {model}"):
         metadata = {"name": pod["metadata"]["name"], "namespace": namespace}
         status = {"phase": "Running", "conditions": [state]}
         manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}
         await kube.apply_status(manifest, manager="kubelet")
 
 
+@pytest.mark.usefixtures("controllers")
 async def test_readiness_follows_the_members(kube: KubeClient, namespace: str, start_operator: Any) -> None:
     """A router over a cascade is ready while a member of the cascade is, without waiting for a resync."""
     start_operator()
@@ -153,14 +158,13 @@ async def test_each_endpoint_has_its_credential(kube: KubeClient, namespace: str
         return message == where and condition(found, "Available").get("status") == "True"
 
     await eventually(one_is_missing, what="the missing key in a condition")
-    assert await copied() == {f"{namespace}.api.eu": data["eu"]}
 
+    async def are_there(*names: str) -> bool:
+        return await copied() == {f"{namespace}.api.{name}": data[name] for name in names}
+
+    await eventually(lambda: are_there("eu"), what="the key that is there, alone")
     await kube.apply({**secret, "data": data}, manager="user")
-
-    async def all_are_there() -> bool:
-        return await copied() == {f"{namespace}.api.{name}": data[name] for name in ("eu", "us")}
-
-    await eventually(all_are_there, what="both keys")
+    await eventually(lambda: are_there("eu", "us"), what="both keys")
 
     async def is_well() -> bool:
         return (await told(kube, namespace, "api"))["Degraded"] == ("False", "AsExpected")
