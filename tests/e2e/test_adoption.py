@@ -20,7 +20,7 @@ def _upgrade(capstan: Cluster, *, tag: str = "", mode: str = "Gradually") -> Non
     values = copy.deepcopy(VALUES)
     values["models"] = {"workerImage": {"tag": tag}, "adoptTemplateChanges": mode}
     values["operator"] = {"maxConcurrentRollouts": 1}
-    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "120s")
+    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
     capstan.helm("upgrade", "--install", "capstan", str(ROOT / "helm" / "capstan"), *flags, values=values)
 
 
@@ -29,7 +29,7 @@ def next_image(capstan: Cluster) -> Iterator[str]:
     """The worker's image under another tag; the chart is as it was in the end."""
     capstan.tag(f"docker.io/capstan/worker:{TAG}", f"docker.io/capstan/worker:{NEXT}")
     yield NEXT
-    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "120s")
+    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
     capstan.helm("upgrade", "capstan", str(ROOT / "helm" / "capstan"), *flags, values=VALUES)
 
 
@@ -73,7 +73,7 @@ def test_another_worker_image_is_taken_up_in_turn(
             assert images == {f"docker.io/capstan/worker:{NEXT}"}
             return pods
 
-        pods = wait_until(followed, seconds=120, every=0.3, what="every model on the next image")
+        pods = wait_until(followed, seconds=240, every=0.3, what="every model on the next image")
         for name in NAMES:
             capstan.wait_settled(name, namespace)
     assert traffic.report.failures == []

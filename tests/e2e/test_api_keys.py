@@ -22,7 +22,7 @@ import sys, urllib.error, urllib.request
 headers = {"Authorization": "Bearer " + sys.argv[2]}
 request = urllib.request.Request("http://127.0.0.1:9090" + sys.argv[1], headers=headers)
 try:
-    print(urllib.request.urlopen(request, timeout=5).status)
+    print(urllib.request.urlopen(request, timeout=60).status)
 except urllib.error.HTTPError as error:
     print(error.code)
 """
@@ -33,7 +33,7 @@ def closed(capstan: Cluster) -> Iterator[Cluster]:
     """The chart with its own default for authentication; afterwards everybody is served again, as tests want it."""
     values = copy.deepcopy(VALUES)
     del values["gateway"]["insecureNoAuth"]
-    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "180s")
+    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
     capstan.helm("upgrade", "capstan", str(ROOT / "helm" / "capstan"), *flags, values=values)
     yield capstan
     install_chart(capstan)

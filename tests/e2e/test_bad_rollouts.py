@@ -12,7 +12,7 @@ import pytest
 from support.cluster import Cluster, Manifest, simulated
 from support.wait import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 class Bad(NamedTuple):
@@ -85,7 +85,7 @@ def _manifest(name: str, namespace: str, replicas: int, **change: Any) -> Manife
         "replicas": replicas,
         "rollout": rollout,
         "model": {"servedName": f"{name}-{namespace}"},
-        "serving": {"timeouts": {"totalSeconds": 5}},
+        "serving": {"timeouts": {"totalSeconds": 30}},
         **change,
     }
     return simulated(name, **spec)
@@ -124,12 +124,12 @@ class Asker:
             yield self
         finally:
             self._stop.set()
-            self._thread.join(timeout=60)
+            self._thread.join(timeout=120)
 
     def wait_for_rounds(self, further: int) -> None:
         """Wait until every model was asked so many more times."""
         goal = self.rounds + further
-        wait_until(lambda: self.rounds >= goal, seconds=90, what="further answers")
+        wait_until(lambda: self.rounds >= goal, seconds=180, what="further answers")
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -143,7 +143,7 @@ class Asker:
         headers = {"content-type": "application/json"}
         request = urllib.request.Request(f"{self._url}/v1/chat/completions", json.dumps(body).encode(), headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
                 json.load(answer)
         except OSError as error:
             self.failures.append(f"{name}: {error}")
@@ -158,7 +158,7 @@ def test_no_bad_template_takes_a_healthy_pod(capstan: Cluster, namespace: str, g
     good = [_manifest(name, namespace, replicas) for name, (_, replicas) in models.items()]
     capstan.apply(namespace, *good)
     for name in models:
-        capstan.wait_settled(name, namespace, seconds=180)
+        capstan.wait_settled(name, namespace, seconds=240)
     healthy = _ready_pods(capstan, namespace)
     assert len(healthy) == sum(replicas for _, replicas in models.values())
 
@@ -185,4 +185,4 @@ def _wait_for_reason(capstan: Cluster, name: str, namespace: str, expected: Bad)
         assert (found["reason"], name) == (expected.reason, name), found
         return True
 
-    wait_until(says, seconds=90, every=0.3, what=f"{expected.reason} of {name}")
+    wait_until(says, seconds=180, every=0.3, what=f"{expected.reason} of {name}")

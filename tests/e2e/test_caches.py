@@ -45,7 +45,7 @@ def ask(gateway: str, name: str, **headers: str) -> str:
         f"{gateway}/v1/chat/completions", body, {"content-type": "application/json", **headers}
     )
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             answer.read()
             return str(answer.headers["x-cache"])
     except urllib.error.HTTPError as refusal:
@@ -58,13 +58,13 @@ def there(gateway: str, name: str) -> set[str]:
     return {ask(gateway, name, **{"cache-control": "only-if-cached"}) for _ in range(MANY)}
 
 
-def is_gone(gateway: str, name: str, *, seconds: float, what: str) -> None:
+def is_gone(gateway: str, name: str, *, what: str) -> None:
     """Wait until no replica has an answer, and see that it comes anew."""
-    wait_until(lambda: there(gateway, name) == {ABSENT}, seconds=seconds, every=0.2, what=what)
-    wait_until(lambda: ask(gateway, name) == "miss", seconds=30, every=0.2, what=f"a miss after {what}")
+    wait_until(lambda: there(gateway, name) == {ABSENT}, every=0.2, what=what)
+    wait_until(lambda: ask(gateway, name) == "miss", every=0.2, what=f"a miss after {what}")
     # NB: what one replica makes right behind a purge may be none to the other one, which then makes it for itself.
     again = lambda: {ask(gateway, name) for _ in range(MANY)} <= HITS  # noqa: E731
-    wait_until(again, seconds=30, every=0.2, what=f"hits after {what}")
+    wait_until(again, every=0.2, what=f"hits after {what}")
 
 
 def says(capstan: Cluster, kind: str, name: str, namespace: str, **expected: str) -> None:
@@ -99,22 +99,31 @@ def test_what_is_kept_is_of_the_model_and_the_guards_as_they_are(
     capstan.wait_ready(name, namespace)
     says(capstan, "cachepolicy", "answers", namespace, Accepted="Accepted", Programmed="Programmed")
     assert ask(gateway, name) == "miss"
-    words = [ask(gateway, name) for _ in range(MANY)]
-    assert set(words) == HITS, words
+    # NB: it is in Redis a moment behind the answer; who asks for what is kept alone has no model asked meanwhile.
+    words: set[str] = set()
+
+    def both_have_it() -> bool:
+        found = there(gateway, name)
+        words.update(found)
+        return found <= HITS
+
+    wait_until(both_have_it, every=0.2, what="the answer at both replicas")
+    assert words >= HITS, words
+    assert {ask(gateway, name) for _ in range(MANY)} <= HITS
 
     capstan.apply(namespace, model(name, revision="next"))
     capstan.wait_settled(name, namespace)
-    is_gone(gateway, name, seconds=30, what="another revision")
+    is_gone(gateway, name, what="another revision")
 
     keywords = {"type": "Keywords", "keywords": ["bluebird"]}
     capstan.apply(namespace, policy("GuardPolicy", "words", name, input=[keywords]))
     says(capstan, "guardpolicy", "words", namespace, Programmed="Programmed")
-    is_gone(gateway, name, seconds=30, what="a guard")
+    is_gone(gateway, name, what="a guard")
     capstan.apply(namespace, policy("GuardPolicy", "words", name, input=[{**keywords, "keywords": ["falcon"]}]))
-    is_gone(gateway, name, seconds=30, what="another word in a guard")
+    is_gone(gateway, name, what="another word in a guard")
 
     assert "every gateway replica" in purge(capstan, "--model", name)
-    is_gone(gateway, name, seconds=30, what="a purge")
+    is_gone(gateway, name, what="a purge")
 
     def is_counted() -> bool:
         cached = capstan.status("cachepolicy", "answers", namespace).get("cached") or {}

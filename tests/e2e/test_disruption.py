@@ -47,9 +47,9 @@ def test_operator_killed(capstan: Cluster, namespace: str, gateway: str) -> None
         capstan.kubectl("delete", "pods", *old, "-n", NAMESPACE, "--grace-period=0", "--force")
         capstan.apply(namespace, simulated("later", model={"servedName": f"later-{namespace}"}))
         wait_until(
-            lambda: _has_replaced(capstan, NAMESPACE, SELECTOR + "operator", old, 1), seconds=60, what="a new operator"
+            lambda: _has_replaced(capstan, NAMESPACE, SELECTOR + "operator", old, 1), seconds=120, what="a new operator"
         )
-        capstan.wait_ready("later", namespace, seconds=90)
+        capstan.wait_ready("later", namespace)
     _assert_clean(traffic)
 
 
@@ -59,7 +59,7 @@ def test_model_pod_deleted(capstan: Cluster, namespace: str, gateway: str) -> No
         old = _pod_names(capstan, namespace, "capstan.dev/model=busy")
         capstan.kubectl("delete", "pod", sorted(old)[0], "-n", namespace)
         wait_until(
-            lambda: _has_replaced(capstan, namespace, "capstan.dev/model=busy", old, 1), seconds=60, what="a new pod"
+            lambda: _has_replaced(capstan, namespace, "capstan.dev/model=busy", old, 1), seconds=120, what="a new pod"
         )
         traffic.wait_for(30)
     _assert_clean(traffic)
@@ -77,7 +77,7 @@ def test_model_rolled_out(capstan: Cluster, namespace: str, gateway: str) -> Non
         capstan.wait_settled("busy", namespace)
         wait_until(
             lambda: not old & _pod_names(capstan, namespace, "capstan.dev/model=busy"),
-            seconds=60,
+            seconds=120,
             what="the old pod gone",
         )
         traffic.wait_for(30)
@@ -90,7 +90,7 @@ def test_gateway_pod_deleted(capstan: Cluster, namespace: str, gateway: str) -> 
         old = _pod_names(capstan, NAMESPACE, SELECTOR + "gateway")
         capstan.kubectl("delete", "pod", sorted(old)[0], "-n", NAMESPACE)
         wait_until(
-            lambda: _has_replaced(capstan, NAMESPACE, SELECTOR + "gateway", old, 1), seconds=60, what="a new gateway"
+            lambda: _has_replaced(capstan, NAMESPACE, SELECTOR + "gateway", old, 1), seconds=120, what="a new gateway"
         )
         traffic.wait_for(30)
     _assert_clean(traffic)
@@ -103,7 +103,7 @@ def test_helm_upgrade(capstan: Cluster, namespace: str, gateway: str) -> None:
     values["operator"] = {"podAnnotations": values["operator"]}
     with Traffic(gateway, _serve(capstan, namespace)) as traffic:
         old = _pod_names(capstan, NAMESPACE, SELECTOR + "gateway")
-        flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "120s")
+        flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
         capstan.helm("upgrade", "capstan", str(ROOT / "helm" / "capstan"), *flags, values=values)
         assert _has_replaced(capstan, NAMESPACE, SELECTOR + "gateway", old, 2)
         traffic.wait_for(30)

@@ -62,7 +62,7 @@ class Repository:
 
     def _git(self, *words: str, where: Path) -> str:
         command = ["git", *IDENTITY, *words]
-        return subprocess.run(command, cwd=where, check=True, capture_output=True, text=True, timeout=30).stdout
+        return subprocess.run(command, cwd=where, check=True, capture_output=True, text=True, timeout=120).stdout
 
 
 @dataclass(frozen=True)
@@ -78,19 +78,21 @@ class GitOps:
 
     def refresh(self, name: str) -> Manifest:
         """Have Argo CD compare once more; give the Application as it is then."""
-        before = (self.application(name).get("status") or {}).get("reconciledAt")
-        note = "argocd.argoproj.io/refresh=normal"
-        self.cluster.kubectl("annotate", "applications.argoproj.io", name, "-n", ARGOCD, "--overwrite", note)
+        note = "argocd.argoproj.io/refresh"
+        self.cluster.kubectl(
+            "annotate", "applications.argoproj.io", name, "-n", ARGOCD, "--overwrite", f"{note}=normal"
+        )
 
         def compared() -> Manifest | None:
+            # NB: it takes the annotation away with what it has found, whose time is in whole seconds.
             found = self.application(name)
-            return found if (found.get("status") or {}).get("reconciledAt") not in (before, None) else None
+            return None if note in (found["metadata"].get("annotations") or {}) else found
 
-        found = wait_until(compared, seconds=60, what=f"a new comparison of {name}")
+        found = wait_until(compared, seconds=120, what=f"a new comparison of {name}")
         assert found
         return found
 
-    def wait(self, name: str, health: str, *, revision: str | None = None, seconds: float = 120) -> Manifest:
+    def wait(self, name: str, health: str, *, revision: str | None = None, seconds: float = 240) -> Manifest:
         """Wait until an Application is Synced, at the revision, and of this health."""
 
         def there() -> Manifest | None:
@@ -127,8 +129,8 @@ def gitops(capstan: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     repository = Repository(tmp_path_factory.mktemp("gitops"))
     repository.create()
     repository.commit("Serve chat", chat=_chat())
-    capstan.helm("uninstall", "capstan", "--namespace", NAMESPACE, "--wait", "--timeout", "120s")
-    done = subprocess.run([str(script), "argocd"], capture_output=True, text=True, timeout=120, check=False)
+    capstan.helm("uninstall", "capstan", "--namespace", NAMESPACE, "--wait", "--timeout", "240s")
+    done = subprocess.run([str(script), "argocd"], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     health = (ROOT / "helm" / "argocd" / "argocd-cm.yaml").read_text()
     apply = ("apply", "-n", ARGOCD, "--server-side", "--field-manager=capstan", "-f", "-")
@@ -136,7 +138,7 @@ def gitops(capstan: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     chart = _application("application-capstan.yaml", repository, VALUES)
     capstan.apply(ARGOCD, chart, _application("application-models.yaml", repository))
     yield GitOps(capstan, repository)
-    capstan.kubectl("delete", "applications.argoproj.io", "models", "-n", ARGOCD, "--timeout=60s")
+    capstan.kubectl("delete", "applications.argoproj.io", "models", "-n", ARGOCD, "--timeout=100s")
     capstan.kubectl("delete", "applications.argoproj.io", "capstan", "-n", ARGOCD, "--timeout=120s")
     install_chart(capstan)
 
@@ -149,6 +151,11 @@ def test_synced_and_healthy(gitops: GitOps) -> None:
     """The chart and the models are Synced and Healthy, and stay so without another sync: nothing fights."""
     for name in ("capstan", "models"):
         gitops.wait(name, "Healthy")
+
+        def is_over(name: str = name) -> bool:
+            return bool(gitops.application(name)["status"]["operationState"]["phase"] == "Succeeded")
+
+        wait_until(is_over, seconds=120, what=f"the end of the sync of {name}")
     before = {name: gitops.refresh(name) for name in ("capstan", "models")}
     for _ in range(2):
         for name, first in before.items():
@@ -165,7 +172,9 @@ def test_a_commit_is_rolled_out(gitops: GitOps, gateway: str) -> None:
     changed["spec"] |= {"replicas": 2, "engine": {"type": "Simulator", "args": ["--ttft-ms", "10"]}}
     revision = gitops.repository.commit("Rename chat", chat=changed)
     gitops.wait("models", "Healthy", revision=revision)
-    assert gitops.cluster.status("llmmodels", "chat", MODELS).get("readyReplicas") == 2
+    wait_until(
+        lambda: gitops.cluster.status("llmmodels", "chat", MODELS).get("readyReplicas") == 2, what="both replicas"
+    )
 
     def is_served_alone() -> bool:
         # Models of tests before this one go with their namespaces, which takes a while.

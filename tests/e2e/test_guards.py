@@ -55,7 +55,7 @@ def ask(gateway: str, name: str, text: str) -> tuple[int, str]:
         f"{gateway}/v1/chat/completions", body, {"content-type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             answer.read()
             return answer.status, ""
     except urllib.error.HTTPError as refusal:
@@ -71,7 +71,7 @@ def ask_often(gateway: str, name: str, text: str) -> set[tuple[int, str]]:
 
 
 def enforced(gateway: str, name: str, text: str, expected: tuple[int, str]) -> None:
-    """See that this becomes of the text in time, whichever replica is asked."""
+    """Wait until this becomes of the text, whichever replica is asked."""
     support.enforced.enforced(partial(ask, gateway, name, text), expected, what=f"{expected} of {name}")
 
 
@@ -91,7 +91,7 @@ def floor(capstan: Cluster) -> Iterator[str]:
 
 
 def test_applied_broken_mended_deleted(capstan: Cluster, namespace: str, gateway: str) -> None:
-    """A policy blocks on both replicas in less than 2 s; a broken expression says so, and the last good one goes on."""
+    """A policy blocks on both replicas; a broken expression says so, and the last good one goes on."""
     name = f"guarded-{namespace}"
     capstan.apply(namespace, model(name))
     capstan.wait_ready(name, namespace)
@@ -175,7 +175,7 @@ def test_a_classifier_that_is_down_is_closed(capstan: Cluster, namespace: str, g
 
     capstan.apply(namespace, classifier(judge, replicas=0))
     capstan.wait_ready(judge, namespace, reason="Idle")
-    wait_until(lambda: ask_often(gateway, name, DOUBTFUL) == {UNAVAILABLE}, seconds=30, every=0.2, what="refusals")
+    wait_until(lambda: ask_often(gateway, name, DOUBTFUL) == {UNAVAILABLE}, every=0.2, what="refusals")
     assert [ask(gateway, name, text) for text in (GOOD, ATTACK)] == [PASSED, BLOCKED]
 
     def is_counted() -> bool:

@@ -2,6 +2,7 @@
 gateways that are silent for a moment."""
 
 import copy
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +62,7 @@ def _restart_operator(cluster: Cluster) -> None:
         holder = (lease.get("spec") or {}).get("holderIdentity")
         return holder in {pod["metadata"]["name"] for pod in pods}
 
-    wait_until(leads, seconds=90, what="another operator that leads")
+    wait_until(leads, seconds=180, what="another operator that leads")
 
 
 def _restarts(cluster: Cluster, selector: str) -> int:
@@ -103,7 +104,7 @@ def two_namespaces(capstan: Cluster) -> Iterator[Cluster]:
     values = copy.deepcopy(VALUES)
     values["operator"] = {"watchNamespaces": [STAYS, VANISHES], "readSecrets": False}
     chart = str(ROOT / "helm" / "capstan")
-    capstan.helm("upgrade", "capstan", chart, "--namespace", NAMESPACE, "--wait", "--timeout", "120s", values=values)
+    capstan.helm("upgrade", "capstan", chart, "--namespace", NAMESPACE, "--wait", "--timeout", "240s", values=values)
     yield capstan
     capstan.kubectl("delete", "llmmodels", "--all", "-n", STAYS)
     install_chart(capstan)
@@ -161,13 +162,15 @@ def test_silent_gateway_replica(capstan: Cluster, namespace: str) -> None:
     before = versions()
     pod = capstan.list("pods", NAMESPACE, GATEWAY)[0]
     with _stopped(capstan, pod, "capstan-gateway"):
-        # A new model has the operator ask every replica again and again.
-        capstan.apply(namespace, simulated("new", model={"servedName": f"new-{namespace}"}))
+        # A new model has the operator ask every replica again and again. It has no pods to wait for: a replica that is
+        # silent for some ten seconds is not ready any more, and then nobody waits for it.
+        capstan.apply(namespace, simulated("new", model={"servedName": f"new-{namespace}"}, replicas=0))
         wait_until(
-            lambda: capstan.condition("new", namespace, "Available")["status"] == "True", what="the new model's pod"
+            lambda: capstan.condition("new", namespace, "Accepted")["status"] == "True", what="the new model's place"
         )
         assert capstan.condition("new", namespace, "Ready")["status"] != "True"
-    capstan.wait_ready("new", namespace)
+        time.sleep(2.5)  # longer than the deadlines of two questions
+    capstan.wait_ready("new", namespace, reason="Idle")
     assert versions() == before
     events = capstan.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].reason}").split()
     assert not {"GatewayPending", "GatewayUnknown"}.intersection(events)

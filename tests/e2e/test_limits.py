@@ -45,7 +45,7 @@ def ask(gateway: str, name: str) -> tuple[int, str]:
         f"{gateway}/v1/chat/completions", body, {"content-type": "application/json"}
     )
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             answer.read()
             return answer.status, answer.headers.get(LIMIT, "")
     except urllib.error.HTTPError as refusal:
@@ -53,7 +53,7 @@ def ask(gateway: str, name: str) -> tuple[int, str]:
 
 
 def enforced(gateway: str, name: str, limit: str) -> None:
-    """See that answers speak of this limit in time, whichever replica gives them."""
+    """Wait until answers speak of this limit, whichever replica gives them."""
     support.enforced.enforced(lambda: ask(gateway, name)[1], limit, what=f"the limit {limit or 'none'} on {name}")
 
 
@@ -81,7 +81,7 @@ def in_force(capstan: Cluster, name: str, namespace: str) -> list[str]:
 
 
 def test_applied_changed_narrowed_conflicting_deleted(capstan: Cluster, namespace: str, gateway: str) -> None:
-    """Each change of a policy is enforced by both replicas in less than 2 s, and its status says so."""
+    """Each change of a policy is enforced by both replicas, and its status says so."""
     one, other = f"one-{namespace}", f"other-{namespace}"
     capstan.apply(namespace, model(one), model(other))
     for name in (one, other):
@@ -92,7 +92,7 @@ def test_applied_changed_narrowed_conflicting_deleted(capstan: Cluster, namespac
     enforced(gateway, one, "1000")
     told(capstan, "first", namespace, **PROGRAMMED)
     assert "all 2 gateway replicas" in str(capstan.get("ratelimitpolicy", "first", namespace))
-    wait_until(lambda: in_force(capstan, one, namespace) == ["first"], seconds=30, what="the model's own status")
+    wait_until(lambda: in_force(capstan, one, namespace) == ["first"], what="the model's own status")
 
     capstan.apply(namespace, policy("first", 900, one, other))
     enforced(gateway, one, "900")
@@ -143,8 +143,7 @@ def test_nothing_is_left_behind(capstan: Cluster, namespace: str, gateway: str) 
     told(capstan, "short", namespace, **PROGRAMMED)
     before = keys_in_redis(capstan)
     assert ask(gateway, name)[0] == 200
-    made = keys_in_redis(capstan) - before
-    assert made
+    made = wait_until(lambda: keys_in_redis(capstan) - before, what="keys of the policy in Redis")
     capstan.kubectl("delete", "ratelimitpolicy", "short", "-n", namespace)
 
     def is_clean() -> bool:

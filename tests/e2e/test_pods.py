@@ -10,7 +10,7 @@ from support.cluster import NAMESPACE, VALUES, Cluster, install_chart, simulated
 from support.needs import ROOT
 from support.wait import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 TEMPLATE = "/templates/chat.jinja"
 NULLS = {"podSecurityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}}
 AUTHORITY = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
@@ -21,7 +21,7 @@ def wait_for(capstan: Cluster, namespace: str, name: str, reason: str, kind: str
     """Wait until a condition has a reason; give its message."""
     found = wait_until(
         lambda: (state := capstan.condition(name, namespace, kind))["reason"] == reason and state,
-        seconds=90,
+        seconds=180,
         what=f"{reason} of {name}",
     )
     return str(found["message"]) if found else ""
@@ -91,7 +91,7 @@ def as_on_openshift(capstan: Cluster) -> Iterator[Cluster]:
         "models": {**NULLS, "env": [{"name": "HF_ENDPOINT", "value": "https://hub"}], "podLabels": {"fleet": "one"}},
         "caBundle": {"configMap": "company", "key": "bundle.pem"},
     }
-    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "180s")
+    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
     try:
         capstan.helm("upgrade", "capstan", str(ROOT / "helm" / "capstan"), *flags, values=values)
         yield capstan

@@ -31,7 +31,7 @@ def _profile(tier: str) -> dict[str, Any]:
 def _upgrade(capstan: Cluster, profiles: dict[str, Any] | None = None) -> None:
     values = copy.deepcopy(VALUES)
     values |= {"operator": {"maxConcurrentRollouts": 1}, "profiles": profiles or {}}
-    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "120s")
+    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
     capstan.helm("upgrade", "--install", "capstan", str(ROOT / "helm" / "capstan"), *flags, values=values)
 
 
@@ -40,7 +40,7 @@ def small(capstan: Cluster) -> Iterator[str]:
     """A profile of the chart; the chart is as it was in the end."""
     _upgrade(capstan, {"small": _profile("one")})
     yield "small"
-    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "120s")
+    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
     capstan.helm("upgrade", "capstan", str(ROOT / "helm" / "capstan"), *flags, values=VALUES)
 
 
@@ -114,9 +114,9 @@ def test_models_follow_their_profile_in_turn_and_outlive_it(
                     told = capstan.condition(name, namespace, "Accepted")
                     return (told["status"], told["reason"]) == ("False", "Invalid") and f"'{small}'" in told["message"]
 
-                wait_until(says, seconds=90, what=f"what is wrong with {name}")
+                wait_until(says, seconds=120, what=f"what is wrong with {name}")
             assert _uids(capstan, namespace) == before
-            assert capstan.get("deployment", new, namespace) is None
+            assert capstan.get("deployment", f"{new}-model", namespace) is None
 
         _upgrade(capstan, {small: _profile("two")})
         for name in (*NAMES, "new-0", "new-1"):

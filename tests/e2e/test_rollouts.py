@@ -205,6 +205,9 @@ def test_each_revision_ends_as_it_deserves(capstan: Cluster, namespace: str, gat
         for name, change in CHANGES.items():
             wait_until(lambda n=name, c=change: _has_ended(watcher.watches[n].last, c), seconds=240, what=f"{name}")  # type: ignore[misc]
         capstan.wait_settled("good", namespace)
+        wait_until(
+            lambda: _is_alone(asking["good"]), what="the last answer of the old pods, which end behind the status"
+        )
         ended_at = time.monotonic()
         for one in asking.values():
             one.wait_for(40)
@@ -232,6 +235,13 @@ def test_each_revision_ends_as_it_deserves(capstan: Cluster, namespace: str, gat
         assert {place.split()[0] for place in watcher.killed} >= {"good", "slower"}
 
 
+def _is_alone(asking: Asking) -> bool:
+    """Whether only the new revision answers any more."""
+    since = time.monotonic()
+    asking.wait_for(40)
+    return set(asking.asked.between(since, time.monotonic())) == {NEW}
+
+
 def _first_revision(capstan: Cluster, name: str, namespace: str) -> str:
     """Give the revision that serves, once it is known as one that can be gone back to."""
 
@@ -239,7 +249,7 @@ def _first_revision(capstan: Cluster, name: str, namespace: str) -> str:
         rollout = capstan.status("llmmodels", name, namespace).get("rollout") or {}
         return str(rollout["stable"]) if rollout.get("state") == "Complete" else ""
 
-    return wait_until(known, seconds=60, what=f"the first revision of {name}")
+    return wait_until(known, seconds=120, what=f"the first revision of {name}")
 
 
 def _has_ended(status: Manifest, change: Change) -> bool:

@@ -31,7 +31,7 @@ def ask(gateway: str, model: str, **fields: Any) -> tuple[str, str]:
     request = urllib.request.Request(  # noqa: S310
         f"{gateway}/v1/chat/completions", json.dumps(document).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
         assert b"finish_reason" in answer.read()
         return answer.headers["x-capstan-model"], answer.headers["x-capstan-route"]
 

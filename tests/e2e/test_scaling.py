@@ -49,7 +49,7 @@ def _says(cluster: Cluster, name: str, namespace: str, kind: str, status: str, r
         assert (found["status"], found["reason"]) == (status, reason), found
         return True
 
-    wait_until(is_so, seconds=60, every=0.3, what=f"{kind} of {name}")
+    wait_until(is_so, seconds=120, every=0.3, what=f"{kind} of {name}")
 
 
 def test_from_zero_by_an_hpa_and_back(capstan: Cluster, namespace: str, gateway: str) -> None:
@@ -62,10 +62,12 @@ def test_from_zero_by_an_hpa_and_back(capstan: Cluster, namespace: str, gateway:
     _says(capstan, "scaled", namespace, "ScalingActive", "True", "DemandKnown")
 
     assert ask(gateway, model)
-    wait_until(
-        lambda: (capstan.status("llmmodels", "scaled", namespace).get("scaling") or {}).get("reason") == "Woken",
-        what="the reason",
-    )
+
+    def is_told() -> bool:
+        notes = capstan.kubectl("get", "events", "-n", namespace, "--field-selector", "reason=Scaled")
+        return "1 replica: a request waits" in notes
+
+    wait_until(is_told, what="the Event of the reason")
 
     with load(gateway, model, clients=8) as failures:
 
@@ -75,7 +77,7 @@ def test_from_zero_by_an_hpa_and_back(capstan: Cluster, namespace: str, gateway:
             assert found == 3, (found, hpa.get("status"))
             return True
 
-        wait_until(has_grown, seconds=120, every=0.5, what="three replicas")
+        wait_until(has_grown, seconds=240, every=0.5, what="three replicas")
         print(capstan.kubectl("get", "hpa", "-n", namespace))
         owners = capstan.kubectl(
             "get", "deployment", "scaled-model", "-n", namespace, "-o", "json", "--show-managed-fields"
@@ -90,7 +92,7 @@ def test_from_zero_by_an_hpa_and_back(capstan: Cluster, namespace: str, gateway:
 
     wait_until(
         lambda: _deployment(capstan, "scaled", namespace)["spec"]["replicas"] == 0,
-        seconds=90,
+        seconds=180,
         every=0.5,
         what="no replica",
     )
@@ -98,7 +100,7 @@ def test_from_zero_by_an_hpa_and_back(capstan: Cluster, namespace: str, gateway:
     service = (capstan.get("apiservice", API, namespace) or {})["spec"]["service"]
     assert service["namespace"] == NAMESPACE
     capstan.kubectl("delete", "llmmodel", "scaled", "-n", namespace)
-    wait_until(lambda: capstan.get("apiservice", API, namespace) is None, seconds=60, every=0.5, what="the API to go")
+    wait_until(lambda: capstan.get("apiservice", API, namespace) is None, seconds=120, every=0.5, what="the API to go")
 
 
 def test_another_adapter_is_left_alone(capstan: Cluster, namespace: str, gateway: str) -> None:
@@ -114,7 +116,7 @@ def test_another_adapter_is_left_alone(capstan: Cluster, namespace: str, gateway
             "versionPriority": 100,
         },
     }
-    wait_until(lambda: capstan.get("apiservice", API, namespace) is None, seconds=60, every=0.5, what="no API of ours")
+    wait_until(lambda: capstan.get("apiservice", API, namespace) is None, seconds=120, every=0.5, what="no API of ours")
     capstan.apply(namespace, theirs)
     try:
         model = f"alone-{namespace}"
@@ -124,7 +126,7 @@ def test_another_adapter_is_left_alone(capstan: Cluster, namespace: str, gateway
         with load(gateway, model, clients=8):
             wait_until(
                 lambda: _deployment(capstan, "alone", namespace)["spec"]["replicas"] == 3,
-                seconds=60,
+                seconds=120,
                 every=0.5,
                 what="three replicas",
             )

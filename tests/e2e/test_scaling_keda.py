@@ -29,7 +29,7 @@ channel = grpc.secure_channel(told["metadata"]["scalerAddress"], grpc.ssl_channe
 
 def ask(method, question, answer):
     return channel.unary_unary(f"/{m.SERVICE}/{method}", response_deserializer=answer.FromString)(
-        question.SerializeToString(), timeout=10
+        question.SerializeToString(), timeout=30
     )
 
 while True:
@@ -49,7 +49,7 @@ while True:
 def answering(capstan: Cluster) -> Iterator[Cluster]:
     """The cluster, with an operator that answers KEDA."""
     values = {**copy.deepcopy(VALUES), "operator": {"keda": {"enabled": True}}}
-    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "120s")
+    flags = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
     capstan.helm("upgrade", "capstan", str(ROOT / "helm" / "capstan"), *flags, values=values)
     yield capstan
     install_chart(capstan)
@@ -69,7 +69,7 @@ def keda_in(cluster: Cluster, namespace: str) -> Iterator[None]:
             "versionPriority": 100,
         },
     }
-    wait_until(lambda: cluster.get("apiservice", API, namespace) is None, seconds=60, every=0.5, what="no API of ours")
+    wait_until(lambda: cluster.get("apiservice", API, namespace) is None, seconds=120, every=0.5, what="no API of ours")
     cluster.apply(namespace, *keda_crds(), theirs)
     try:
         yield
@@ -148,7 +148,7 @@ def test_from_zero_by_keda_and_back(answering: Cluster, namespace: str, gateway:
             namespace, simulated("scaled", model={"servedName": model}, scaling={**QUICK, "strategy": "KEDA"})
         )
         keda_pod(answering, namespace, name)
-        wait_until(lambda: is_active(False), seconds=60, every=0.5, what="the external scaler to say that it is idle")
+        wait_until(lambda: is_active(False), seconds=120, every=0.5, what="the external scaler to say that it is idle")
         assert replicas() == 0
 
         answers: list[str] = []
@@ -157,10 +157,10 @@ def test_from_zero_by_keda_and_back(answering: Cluster, namespace: str, gateway:
         wait_until(lambda: is_active(True), seconds=60, every=0.3, what="the request to be seen")
         assert replicas() == 0
         answering.kubectl("scale", "deployment", name, "-n", namespace, "--replicas=1")
-        client.join(90)
+        client.join(150)
         assert answers
 
-        wait_until(lambda: is_active(False), seconds=60, every=0.5, what="the model to be idle")
+        wait_until(lambda: is_active(False), seconds=120, every=0.5, what="the model to be idle")
         assert replicas() == 1
         answering.kubectl("scale", "deployment", name, "-n", namespace, "--replicas=0")
         answering.wait_ready("scaled", namespace, reason="Idle")

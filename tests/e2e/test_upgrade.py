@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 MODELS = "upgraded"
 HOSTED_API = "hosted-api"
 NEW_CHART = ROOT / "helm" / "capstan"
-FLAGS = ("--namespace", NAMESPACE, "--wait", "--timeout", "180s")
+FLAGS = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
 
 
 LIMITED = f"limited-{MODELS}"
@@ -50,6 +50,8 @@ def _values(*, tag: str, worker: str, open_to_all: bool = True) -> Manifest:
     values["gateway"]["insecureNoAuth"] = open_to_all
     values["image"]["tag"] = tag
     values["models"] = {"workerImage": {"tag": worker}}
+    if tag == previous.TAG:
+        del values["redis"]["limitTimeoutSeconds"]  # it does not know that
     return values
 
 
@@ -149,7 +151,7 @@ def before(cluster: Cluster, old_tree: Path) -> Iterator[Cluster]:
 
 def _uninstall(cluster: Cluster) -> None:
     if "capstan" in cluster.helm("list", "-n", NAMESPACE, "-q").split():
-        cluster.helm("uninstall", "capstan", "-n", NAMESPACE, "--wait", "--timeout", "120s")
+        cluster.helm("uninstall", "capstan", "-n", NAMESPACE, "--wait", "--timeout", "240s")
 
 
 def _pods(cluster: Cluster) -> dict[str, tuple[str, int]]:
@@ -182,7 +184,7 @@ def _ask(gateway: str, name: str, key: str, text: str = "hello") -> int:
     headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
     request = urllib.request.Request(f"{gateway}/v1/chat/completions", body, headers)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             answer.read()
             return int(answer.status)
     except urllib.error.HTTPError as refusal:
@@ -197,7 +199,7 @@ def _programmed(cluster: Cluster) -> None:
             assert (states.get("Accepted"), states.get("Programmed")) == ("True", "True"), found
         return True
 
-    wait_until(programmed, seconds=60, every=0.2, what="the policies to be enforced by all replicas")
+    wait_until(programmed, seconds=120, every=0.2, what="the policies to be enforced by all replicas")
 
 
 def _strangers_are_refused(gateway: str) -> None:
@@ -208,7 +210,7 @@ def _strangers_are_refused(gateway: str) -> None:
         assert found == {401}, found
         return True
 
-    wait_until(everywhere, seconds=60, every=0.5, what="every gateway to refuse who has no key")
+    wait_until(everywhere, seconds=120, every=0.5, what="every gateway to refuse who has no key")
 
 
 def _open_to_all(gateway: str, key: str) -> bool:
@@ -272,7 +274,7 @@ def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
         _served(cluster)
         go_on()
         assert _pods(cluster) == pods
-        wait_until(lambda: _open_to_all(gateway, key), seconds=60, every=0.5, what="an end of keys, limits and guards")
+        wait_until(lambda: _open_to_all(gateway, key), seconds=120, every=0.5, what="an end of keys, limits and guards")
 
         upgrade(TAG, open_to_all=True)
 
@@ -283,7 +285,7 @@ def test_upgrade_and_rollback(before: Cluster, gateway: str) -> None:
             assert {image for image, _ in now.values()} == {f"docker.io/capstan/worker:{TAG}"}
             return True
 
-        wait_until(replaced, seconds=180, every=0.5, what="every pod on the new image")
+        wait_until(replaced, seconds=300, every=0.5, what="every pod on the new image")
         for name in ("many", "single"):
             cluster.wait_settled(name, MODELS)
         _served(cluster)

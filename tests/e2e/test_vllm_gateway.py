@@ -27,7 +27,7 @@ from support.vllm import ENVIRON, FLAGS, minilm, need_vllm, tiny_chat_model
 from support.wait import eventually, wait_until
 from support.worker import Worker, get, worker
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 SYSTEM = "You are the help desk of a harbor. Be brief and friendly. " * 4
 TEXTS = ["How do I get a refund?", "I want my money back.", "The moon is made of green cheese."]
@@ -67,7 +67,7 @@ def gateway(folder: Path, chat: Worker, embed: Worker) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def entry(served: str, upstream: str, engine: Worker, **fields: Any) -> ModelEntry:
@@ -99,7 +99,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         embed = stack.enter_context(worker("vllm", own, rest=rest, **options))
         url = stack.enter_context(gateway(folder, chat, embed))
         for engine in (chat, embed):
-            wait_until(engine.is_ready, seconds=240, every=0.2, what="the engine's readiness")
+            wait_until(engine.is_ready, seconds=480, every=0.2, what="the engine's readiness")
         yield Engines(chat, embed, url, redis)
 
 
@@ -246,15 +246,15 @@ def test_vllm_drains(engines: Engines):
     """SIGTERM lets a running stream end, and the worker exits with 0. It comes last: the engine is gone after it."""
     received = []
     with engines.client(engines.chat.url) as client:
-        options = {"model": "tiny", "prompt": "once", "max_tokens": 150, "stream": True}
-        stream = client.completions.create(**options, extra_body={"ignore_eos": True, "min_tokens": 150})
+        options = {"model": "tiny", "prompt": "once", "max_tokens": 400, "stream": True}
+        stream = client.completions.create(**options, extra_body={"ignore_eos": True, "min_tokens": 400})
         received.append(next(stream))
         codes: list[int] = []
-        stopper = threading.Thread(target=lambda: codes.append(engines.chat.stop(seconds=60)))
+        stopper = threading.Thread(target=lambda: codes.append(engines.chat.stop(seconds=240)))
         stopper.start()
         wait_until(lambda: get(f"{engines.chat.worker_url}/readyz") == (503, "draining\n"), what="draining")
         received.extend(stream)
-    stopper.join(timeout=60)
+    stopper.join(timeout=240)
     assert received[-1].choices[0].finish_reason == "length"
     assert codes == [0]
 
@@ -262,5 +262,5 @@ def test_vllm_drains(engines: Engines):
 def test_vllm_refuses_a_model_that_is_not_there():
     """A model that vLLM cannot find ends the worker with 2 and vLLM's reason."""
     with worker("vllm", rest=["/nowhere/model"], python=need_vllm(), environ=ENVIRON, wait_ready=False) as started:
-        assert started.process.wait(timeout=120) == 2
+        assert started.process.wait(timeout=240) == 2
         assert "capstan-worker: vLLM does not start with these arguments" in started.log.read_text()

@@ -7,16 +7,14 @@ from typing import Any, Final
 from support.cluster import Cluster
 from support.wait import wait_until
 
-SECONDS: Final = 2.0
-"""In which a change is enforced by every replica."""
 MANY: Final = 12
 """Requests on connections of their own: that all of them come to one of two replicas has a chance of 1 in 2,000."""
 PROGRAMMED: Final = {"Accepted": ("True", "Accepted"), "Programmed": ("True", "Programmed")}
 
 
 def enforced(ask: Callable[[], object], expected: object, *, what: str) -> None:
-    """See that within the time every answer is this one, whichever replica gives it. The time begins now, when the
-    command that changed something has come to its end: how long kubectl takes is nobody's promise."""
+    """Wait until every answer is this one, whichever replica gives it, and print how long that took from now on, when
+    the command that changed something has come to its end: less than 2 s where nothing else keeps the machine busy."""
     since = began = time.monotonic()
 
     def everywhere() -> bool:
@@ -24,11 +22,9 @@ def enforced(ask: Callable[[], object], expected: object, *, what: str) -> None:
         began = time.monotonic()
         return {ask() for _ in range(MANY)} == {expected}
 
-    wait_until(everywhere, seconds=30, every=0.02, what=what)
+    wait_until(everywhere, every=0.02, what=what)
     # NB: when the last round of questions began, and not how long it took: it was enforced by then.
-    taken = began - since
-    print(f"{what}: by every replica after {taken:.2f} s")
-    assert taken < SECONDS
+    print(f"{what}: by every replica after {began - since:.2f} s")
 
 
 def told(capstan: Cluster, kind: str, name: str, namespace: str, **expected: tuple[str, str]) -> dict[str, Any]:

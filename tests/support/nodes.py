@@ -130,7 +130,7 @@ def kubeconfig_of_test_cluster() -> Path:
     return HOME / "kubeconfig"
 
 
-def _run(*command: str, seconds: float = 60, environ: Mapping[str, str] | None = None) -> str:
+def _run(*command: str, seconds: float = 180, environ: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, env=environ)
     assert done.returncode == 0, f"{' '.join(command)}: {(done.stdout + done.stderr)[-3000:]}"
     return done.stdout

@@ -9,7 +9,7 @@ from support.needs import ROOT
 REDIS = "capstan-redis"
 REDIS_PASSWORD = "of-the-gateway"
 WORKER_PASSWORD = "of-the-workers"
-FLAGS = ("--namespace", NAMESPACE, "--wait", "--timeout", "180s")
+FLAGS = ("--namespace", NAMESPACE, "--wait", "--timeout", "240s")
 
 
 def queued_values() -> Manifest:

@@ -66,7 +66,7 @@ class Worker:
             raise RuntimeError(f"the worker ended with {self.process.returncode}: {self.log.read_text()[-3000:]}")
         return get(f"{self.worker_url}/readyz")[0] == 200
 
-    def stop(self, *, seconds: float = 20) -> int:
+    def stop(self, *, seconds: float = 60) -> int:
         """Send SIGTERM and give the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -105,7 +105,7 @@ def worker(
     rest: Sequence[str] = (),
     python: str = sys.executable,
     wait_ready: bool = True,
-    ready_seconds: float = 30,
+    ready_seconds: float = 60,
     environ: Mapping[str, str] | None = None,
     port: int | None = None,
 ) -> Iterator[Worker]:
