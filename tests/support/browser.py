@@ -112,9 +112,7 @@ async def open_page(folder: Path) -> AsyncIterator[Page]:
         told = folder / "profile" / "DevToolsActivePort"
         port = await eventually(lambda: _port(told, process), seconds=_SECONDS, what="chromium to listen")
         async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                targets = await answer.json()
-            url = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
+            url = await eventually(lambda: _first_page(session, port), seconds=_SECONDS, what="chromium's first page")
             async with session.ws_connect(url, max_msg_size=0) as socket:
                 yield Page(socket)
     finally:
@@ -123,6 +121,13 @@ async def open_page(folder: Path) -> AsyncIterator[Page]:
             process.wait(20)
         process.kill()
         process.wait()
+
+
+async def _first_page(session: aiohttp.ClientSession, port: int) -> str | None:
+    """Give where the browser's page is spoken to, once it has one: it listens before that."""
+    async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
+        targets = await answer.json()
+    return next((str(target["webSocketDebuggerUrl"]) for target in targets if target["type"] == "page"), None)
 
 
 def _port(file: Path, process: subprocess.Popen[bytes]) -> int | None:

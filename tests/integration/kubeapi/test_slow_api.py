@@ -12,6 +12,7 @@ from capstan_gateway.kubeapi.client import KubeClient, KubeUnreachable, api_endp
 from capstan_gateway.kubeapi.reflector import Reflector
 from capstan_gateway.upstream.http1 import Http1Client
 from support.rawserver import Peer, ok, raw_server
+from support.wait import PATIENCE
 
 LIST = b'{"metadata":{"resourceVersion":"1"},"items":[]}'
 
@@ -65,7 +66,7 @@ async def test_a_watch_that_drips_ends_and_another_one_begins(tmp_path: Path, mo
         reflector = Reflector(client, "/api/v1/x", {}, replaced=len, changed=lambda *_: None, rng=rng)
         task = asyncio.create_task(reflector.run())
         try:
-            await asyncio.wait_for(again.wait(), 30)
+            await asyncio.wait_for(again.wait(), PATIENCE)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

@@ -12,6 +12,7 @@ from capstan_gateway.kubeapi.client import KubeClient, KubeError, api_endpoint
 from capstan_gateway.kubeapi.reflector import Reflector
 from capstan_gateway.upstream.http1 import Http1Client
 from support.rawserver import Peer, ok, raw_server
+from support.wait import PATIENCE
 
 LIST = b'{"metadata":{"resourceVersion":"1"},"items":[]}'
 
@@ -47,7 +48,7 @@ async def test_what_is_no_event_lists_anew(tmp_path: Path, monkeypatch: pytest.M
         reflector = Reflector(client, "/api/v1/x", {}, replaced=len, changed=lambda *_: None, rng=rng)
         task = asyncio.create_task(reflector.run())
         waiting = asyncio.create_task(again.wait())
-        done, _ = await asyncio.wait((task, waiting), timeout=30, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait((task, waiting), timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
         for one in (task, waiting):
             one.cancel()
         await asyncio.gather(task, waiting, return_exceptions=True)

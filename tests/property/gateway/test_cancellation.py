@@ -394,7 +394,7 @@ def test_nothing_is_left_of_a_request_that_nobody_waits_for(world: tuple[asyncio
     assert leave_at > 1, "no await was met"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.sampled_from(CASES), st.integers(1, 14), st.integers(0, 5), st.booleans())
 def test_nothing_is_left_whenever_the_client_leaves(
     world: tuple[asyncio.Runner, World], case: Case, leave_at: int, turns: int, fresh: bool

@@ -11,7 +11,7 @@ from capstan_operator.kube.errors import Unavailable
 from capstan_operator.resources.resource import ObjectKey
 from support.ports import free_port
 from support.replicas import Replica, own_address, serve
-from support.wait import eventually
+from support.wait import PATIENCE, eventually
 
 KEY = ObjectKey("team", "llama")
 
@@ -41,7 +41,7 @@ async def watching(
     )
     task = asyncio.create_task(watch.run())
     if wanted:
-        await asyncio.wait_for(rounds.wait(), 10)
+        await asyncio.wait_for(rounds.wait(), PATIENCE)
     try:
         yield watch
     finally:

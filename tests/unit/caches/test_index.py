@@ -112,7 +112,7 @@ def test_nobody_waits_for_the_graph_of_a_partition_that_grows(monkeypatch: pytes
     assert begun.wait(30)
     doing = threading.Thread(target=lambda: (found.drop(asked(1).key), nearest(found, "a", 0)), daemon=True)
     doing.start()
-    doing.join(10)
+    doing.join(25)
     waited = doing.is_alive()
     go.set()
     growing.join(30)

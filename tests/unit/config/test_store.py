@@ -14,6 +14,7 @@ from capstan_gateway.routing.endpoints import EndpointSet
 from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.telemetry.metrics import Metrics
 from support.runtimes import Unanswered
+from support.wait import PATIENCE
 
 
 class Compiler:
@@ -62,7 +63,7 @@ async def test_others_have_their_turn_while_a_config_is_compiled() -> None:
         assert store.runtime is None
         compiler.waits_for.set()
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         used, _ = await asyncio.gather(store.offer(documents("a"), source=DIRECTORY), somebody())
     assert used
     assert store.runtime is not None
@@ -97,7 +98,7 @@ async def test_two_sources_never_compile_at_once() -> None:
         asyncio.create_task(store.offer(documents("new"), source=KUBERNETES)),
         asyncio.create_task(store.offer(documents("old"), source=DIRECTORY)),
     ]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await compiler.begun.wait()
         compiler.waits_for.set()
         await asyncio.gather(*offers)

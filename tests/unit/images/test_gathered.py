@@ -9,7 +9,7 @@ from capstan_gateway.images.gathered import MAX_IMAGES, MAX_OF_ONE, GatheredImag
 from capstan_gateway.images.outcome import LATE, NO_ROOM, UNREACHABLE, WRONG, Failure, Outcome
 from capstan_gateway.images.urls import Place
 from capstan_gateway.memory import MemoryBudget, Share
-from support.wait import eventually
+from support.wait import PATIENCE, eventually
 
 
 class Fetcher:
@@ -145,7 +145,7 @@ async def test_a_request_that_is_too_large_already_fetches_no_more() -> None:
     """When those that are there are too much, the others are not waited for."""
     fetcher, budget, images = bench(150)
     fetcher.hangs = {"slow"}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(RequestTooLarge):
             await images.gather(places("a", "b", "slow"), came=0, named=True)
     assert fetcher.at_once == 0

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from capstan_gateway.life.threads import Busy, Threads
-from support.wait import eventually
+from support.wait import PATIENCE, eventually
 
 
 async def test_gives_what_the_function_gives_or_raises() -> None:
@@ -26,7 +26,7 @@ async def test_one_kind_that_hangs_holds_up_no_other_kind() -> None:
     gate = threading.Event()
     hangs, other = Threads("hangs", workers=2), Threads("other")
     waiting = [asyncio.create_task(hangs.run(gate.wait, 30)) for _ in range(10)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await other.run(int, "1") == 1
         assert await asyncio.to_thread(int, "2") == 2
     assert [one.daemon for one in threading.enumerate() if one.name.startswith("hangs")] == [True, True]
@@ -123,7 +123,7 @@ async def test_what_comes_behind_the_end_is_done_all_the_same() -> None:
     gate.set()
     await asyncio.gather(*waiting)
     await eventually(lambda: not any(one.is_alive() for one in before), every=0.01)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         assert await threads.run(int, "3") == 3
 
 
@@ -138,8 +138,8 @@ async def test_without_a_thread_work_is_refused_and_done_again_later(monkeypatch
         patch.setattr(threading.Thread, "start", fail)
         for _ in range(5):
             with pytest.raises(Busy, match="no thread"):
-                await asyncio.wait_for(threads.run(int), 10)
-    assert await asyncio.wait_for(threads.run(int), 10) == 0
+                await asyncio.wait_for(threads.run(int), PATIENCE)
+    assert await asyncio.wait_for(threads.run(int), PATIENCE) == 0
     gate = threading.Event()
     waiting = asyncio.create_task(threads.run(gate.wait, 30))
     await asyncio.sleep(0)
@@ -148,5 +148,5 @@ async def test_without_a_thread_work_is_refused_and_done_again_later(monkeypatch
         second = asyncio.create_task(threads.run(int))
         await asyncio.sleep(0)
     gate.set()
-    assert await asyncio.wait_for(asyncio.gather(waiting, second), 10) == [True, 0]
+    assert await asyncio.wait_for(asyncio.gather(waiting, second), PATIENCE) == [True, 0]
     threads.close()

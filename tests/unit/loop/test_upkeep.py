@@ -7,16 +7,21 @@ from collections.abc import Iterator
 import pytest
 
 from capstan_operator.upkeep import GC_THRESHOLDS, Ledger, Upkeep, give_back, limit_arenas
+from support.wait import PATIENCE
 
 
 @pytest.fixture(autouse=True)
 def _thawed() -> Iterator[None]:
-    """Leave the collector as it was."""
-    thresholds = gc.get_threshold()
+    """Begin with nothing set aside, which what there is of all tests is (conftest.py), and leave the collector as it
+    was."""
+    thresholds, frozen = gc.get_threshold(), gc.get_freeze_count()
+    gc.unfreeze()
     gc.collect()
     yield
     gc.set_threshold(*thresholds)
     gc.unfreeze()
+    if frozen:
+        gc.freeze()
 
 
 class Node:
@@ -110,7 +115,7 @@ def test_a_look_raises_what_is_accounted_for() -> None:
 async def test_it_goes_on_until_cancelled() -> None:
     """Round after round, in which free memory is given back now and then."""
     task = asyncio.create_task(Upkeep(is_busy=lambda: False, every=0.0).run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not gc.get_freeze_count():  # noqa: ASYNC110  # nobody says when a round is through
             await asyncio.sleep(0)
     task.cancel()

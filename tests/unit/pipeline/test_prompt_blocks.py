@@ -28,7 +28,7 @@ from capstan_gateway.routing.affinity import BLOCK_CHARS, FORKS, SharedHeads
 from capstan_gateway.routing.held_blocks import HeldBlocks, PromptBlocks
 from capstan_gateway.tokens.kept import KeptTokens, packed
 from capstan_gateway.upstream.errors import ConnectFailed
-from support.wait import eventually
+from support.wait import PATIENCE, eventually
 
 TOKENS = list(range(40))
 COMPLETIONS = b"/completions"
@@ -322,7 +322,7 @@ async def test_large_prompts_take_no_place_of_others(world: World) -> None:
     texts = ["x" * (size - number) for number in range(MOST_LARGE)]
     crowd = [asyncio.ensure_future(world.blocks(chat(text), size=size)) for text in texts]
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await eventually(lambda: len(world.prompts._flights) == MOST_LARGE, every=0.01, what="a crowd")
             assert await world.blocks(chat("x" * (size + 1)), size=size + 1) is None
             assert await world.blocks(chat("hello")) == PromptBlocks(5, names("hello"))

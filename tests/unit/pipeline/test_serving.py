@@ -41,6 +41,7 @@ from support.asks import CHAT
 from support.runtimes import compile_whole
 from support.serving import Answer, Client, read_answers, turns
 from support.threads import Counted
+from support.wait import eventually
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
 SAID = orjson.dumps(completion("m", "Hello"))
@@ -399,8 +400,7 @@ async def test_who_does_not_read_is_not_waited_for(monkeypatch: pytest.MonkeyPat
     await turns(40)
     assert bench.deliveries[0].exchange.paused
     bench.deliveries[0].interrupt(UpstreamTimeout("late"))
-    await asyncio.sleep(0.2)
-    assert bench.left == bench.deliveries
+    await eventually(lambda: bench.left == bench.deliveries, every=0.01, what="the end of the delivery")
     bench.over()
 
 
@@ -421,10 +421,7 @@ async def test_answers_in_the_clients_dialect() -> None:
             pool.count = 0
             bench = Bench(whole(said), route=DIALECT, executor=pool)
             await bench.client.say(bench.request(MESSAGE))
-            for _ in range(200):
-                if bench.left:
-                    break
-                await asyncio.sleep(0.01)
+            await eventually(lambda bench=bench: bench.left, every=0.01, what="its end")
             (answer,) = read_answers(bytes(bench.client.transport.sent))
             document = orjson.loads(answer.body)
             assert (document["type"], document["content"][0]["text"]) == ("message", "Hello" + "x" * more)
@@ -576,10 +573,7 @@ async def test_an_answer_refers_to_the_clients_own_request() -> None:
             said = orjson.dumps(completion("m", "Hello" + "x" * more))
             bench = Bench(whole(said), route=route, executor=pool)
             await bench.client.say(bench.request(document))
-            for _ in range(200):
-                if bench.left:
-                    break
-                await asyncio.sleep(0.01)
+            await eventually(lambda bench=bench: bench.left, every=0.01, what="its end")
             (answer,) = read_answers(bytes(bench.client.transport.sent))
             assert orjson.loads(answer.body)["instructions"] == "be kind"
     bench = Bench(stream(Source(*ALL[1:])), route=route)

@@ -16,7 +16,7 @@ from capstan_gateway.routing.registry import EndpointRegistry
 from capstan_gateway.upstream.http1 import Http1Client
 from capstan_gateway.upstream.port import Endpoint
 from support.rawserver import Peer, raw_server
-from support.wait import eventually
+from support.wait import PATIENCE, eventually
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -234,7 +234,7 @@ async def test_an_endpoint_that_goes_is_forgotten_with_its_connection() -> None:
         await world.knows(1)
         world.set.replace(())
         await world.knows(None)
-        await asyncio.wait_for(gone.wait(), 10)
+        await asyncio.wait_for(gone.wait(), PATIENCE)
         world.set.replace([world.endpoint])
         await world.knows(2)
         world.listening.want([])

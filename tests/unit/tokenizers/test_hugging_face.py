@@ -3,6 +3,7 @@
 import json
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from capstan_gateway.tokenizers.files import Shipped, Unusable
 from capstan_gateway.tokenizers.hugging_face import FileCounter
 from support.tokenizers import TEMPLATE, words_tokenizer
+from support.wait import PATIENCE
 
 
 def counter(template: Any = TEMPLATE, *, begins: bool = False, alone: str | None = None, **config: Any) -> FileCounter:
@@ -173,10 +175,9 @@ def test_others_go_on_while_a_long_text_is_encoded() -> None:
         thread = threading.Thread(target=other)
         thread.start()
         called.set()
-        for _ in range(50):
+        until = time.monotonic() + PATIENCE
+        while not ran.is_set() and time.monotonic() < until:
             long._encoded("a b " * 50_000, special=False)
-            if ran.is_set():
-                break
         was_running = ran.is_set()
     finally:
         sys.setswitchinterval(interval)
