@@ -16,7 +16,7 @@ from support.jobs import wait_for_job
 from support.needs import need_binary
 from support.wait import eventually
 
-_SECONDS = 60.0
+_SECONDS = 120.0
 _FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-port=0",

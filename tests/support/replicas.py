@@ -75,7 +75,8 @@ async def serve(replica: Replica, port: int) -> AsyncIterator[None]:
             web.get(TRACKS_PATH, replica.say_tracks),
         ]
     )
-    runner = web.AppRunner(app)
+    # A question that is still unanswered in the end is not waited for.
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, own_address(), port).start()
     try:

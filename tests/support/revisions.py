@@ -69,7 +69,7 @@ class Asking:
         self._thread.join(timeout=150)
         assert not self._thread.is_alive(), "requests did not end"
 
-    def wait_for(self, further: int, *, seconds: float = 90) -> None:
+    def wait_for(self, further: int, *, seconds: float = 180) -> None:
         """Wait until so many further requests are answered."""
         goal = len(self.asked.answered) + further
         wait_until(lambda: len(self.asked.answered) >= goal, seconds=seconds, what=f"{further} further answers")

@@ -85,7 +85,7 @@ class Traffic:
         self._thread.join(timeout=150)
         assert not self._thread.is_alive(), "requests did not end"
 
-    def wait_for(self, further: int, *, seconds: float = 90) -> None:
+    def wait_for(self, further: int, *, seconds: float = 180) -> None:
         """Wait until so many further requests are over."""
         goal = self.report.answered + len(self.report.failures) + further
         wait_until(

@@ -104,7 +104,7 @@ async def test_a_watched_namespace_may_go_and_come_back(
 
         proxy.forbidden.clear()
         await eventually(
-            lambda: again.metric("capstan_operator_namespaces_unwatched") == 0, seconds=90, what="its return"
+            lambda: again.metric("capstan_operator_namespaces_unwatched") == 0, seconds=180, what="its return"
         )
         await kube.apply(simulated("there2", other), manager="user")
         await eventually(lambda: settled(kube, "there2", other), what="a new model in the namespace that is back")
@@ -151,7 +151,7 @@ async def test_an_api_server_that_is_away_for_long_restarts_nobody(tmp_path: Pat
                     return True
 
                 await eventually(made, what="the API server")
-                await eventually(lambda: settled(kube, "two", namespace), seconds=90, what="a model after the outage")
+                await eventually(lambda: settled(kube, "two", namespace), seconds=180, what="a model after the outage")
                 await eventually(lambda: operator.metric(age) < 6, seconds=60, what="a resync")
                 await eventually(operator.is_ready, what="a process that says that it is ready")
                 assert operator.exit_code is None
