@@ -115,7 +115,8 @@ async def test_a_watched_namespace_may_go_and_come_back(
 async def test_an_api_server_that_is_away_for_long_restarts_nobody(tmp_path: Path) -> None:
     """Without an API server a process that need not fear a second one stays alive and healthy, for longer than any
     deadline of its watches and lists; when the API server is back, the same process works on."""
-    port = int(os.environ.get("CAPSTAN_TEST_API_PORT", "7443")) + 12
+    # Beyond those of the processes of a run (conftest.py), however many there are, or come in place of one that ended.
+    port = int(os.environ.get("CAPSTAN_TEST_API_PORT", "7443")) + 60
     with api_server(port=port, controllers=False) as kubeconfig:
         async with connect(kubeconfig) as kube:
             await install_crds(kube)
