@@ -98,4 +98,4 @@ def gateway_process(
         yield running
     finally:
         process.kill()
-        process.wait(timeout=10)
+        process.wait(timeout=60)

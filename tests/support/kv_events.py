@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from capstan_contract.kv_events import KV_EVENTS_PATH, Change, Head, read_change, read_head
-from support.wait import wait_until
+from support.wait import PATIENCE, wait_until
 
 
 def apply(change: Change, names: set[int]) -> None:
@@ -48,7 +48,7 @@ class Listener:
             self._closing.wait(0.1)
 
     def _listen(self) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         try:
             connection.request("GET", KV_EVENTS_PATH)
             self._socket = connection.sock
@@ -76,7 +76,7 @@ class Listener:
                 self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join(10)
 
-    def wait_for(self, names: set[int], *, what: str, seconds: float = 10) -> None:
+    def wait_for(self, names: set[int], *, what: str, seconds: float = PATIENCE) -> None:
         """Wait until exactly these blocks are there."""
         wait_until(lambda: self.names == names, seconds=seconds, every=0.02, what=what)
 

@@ -38,7 +38,9 @@ class Process:
     """What the lines are about."""
 
     def __init__(self, url: str, one_by_one: bool) -> None:
-        settings = Settings(insecure_no_auth=True, redis_url=url, limits_one_by_one=one_by_one, redis_limit_seconds=5.0)
+        settings = Settings(
+            insecure_no_auth=True, redis_url=url, limits_one_by_one=one_by_one, redis_limit_seconds=30.0
+        )
         self.counting = make_counting(settings, metrics=Metrics(), rng=Random())  # noqa: S311 - jitter
         self.running: list[Reservation] = []
 

@@ -158,7 +158,7 @@ class OperatorProcess:
 
     def read(self, path: str) -> str:
         """GET from the health port."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=30) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}{path}", timeout=60) as response:
             return str(response.read().decode())
 
     def is_ready(self) -> bool:

@@ -55,7 +55,7 @@ class QueueGateway:
 
     def ask(
         self, document: object = None, *, path: str = "/v1/chat/completions", headers: Iterable[tuple[str, str]] = (),
-        priority: PriorityClass = PriorityClass.DEFAULT, tenant: str = "a", tokens: int = 10, ttl_ms: int = 60_000,
+        priority: PriorityClass = PriorityClass.DEFAULT, tenant: str = "a", tokens: int = 10, ttl_ms: int = 600_000,
         body: bytes | None = None, ask: bytes | None = None, entry_id: str = "",
         once: bool = False,
     ) -> str:  # fmt: skip

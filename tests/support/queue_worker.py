@@ -93,7 +93,7 @@ async def consumer(
     link: Any = None, give_back: bool = True, **options: Any,
 ) -> AsyncIterator[Consumer]:  # fmt: skip
     """Run a worker until the block ends, in order unless told otherwise."""
-    link = link or RedisLink(url, seconds=2.0)
+    link = link or RedisLink(url, seconds=10.0)
     meter = EngineMeter(engine, places=places or engine.places)
     packing = options.pop("packing", None) or Packing()
     made = Consumer(engine, link, meter, model=model, name=name, packing=packing, rng=Random(7), **options)  # noqa: S311

@@ -11,7 +11,7 @@ from support.queue_taker import QueueWorker
 from support.redis_server import RedisServer
 
 ASKED: Any = {"model": "chat", "messages": [{"role": "user", "content": "hello"}]}
-SOON = Timeouts(totalSeconds=20)
+SOON = Timeouts(totalSeconds=120)
 QUEUED = ModelQueue(dispatch=Dispatch.QUEUE)
 
 
@@ -22,9 +22,7 @@ async def gateway_of(
     """Run a gateway on this Redis, or the one at this URL; without models it has one that is always queued."""
     served = models or (entry("chat", queue=QUEUED, timeouts=SOON),)
     url = store if isinstance(store, str) else store.url
-    async with running_gateway(
-        folder, *served, redis_url=url, redis_limit_seconds=2.0, redis_seconds=2.0, **settings
-    ) as gateway:
+    async with running_gateway(folder, *served, redis_url=url, **settings) as gateway:
         yield gateway
 
 

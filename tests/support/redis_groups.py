@@ -64,7 +64,7 @@ def sentinel_group(folder: Path) -> Iterator[SentinelGroup]:
             yield group
         finally:
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 def _knows_replica(client: "redis.Redis") -> bool:

@@ -59,7 +59,7 @@ def addresses(source: str) -> str:
 
 async def post(gateway: RunningGateway, on: str, model: str, document: Document) -> httpx.Response:
     """Send one request to a route."""
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         return await client.post(f"{gateway.url}{PATHS[on]}", json={"model": model, **document})
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from support.ports import free_port
-from support.wait import wait_until
+from support.wait import PATIENCE, wait_until
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Worker:
         """Turn dials of a simulator while it runs; names are in camelCase."""
         url, body = f"{self.worker_url}/simulator/settings", json.dumps(dials).encode()
         request = urllib.request.Request(url, data=body, method="PUT")  # noqa: S310  # http only
-        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
             turned: dict[str, Any] = json.load(response)
         return turned
 
@@ -66,7 +66,7 @@ class Worker:
             raise RuntimeError(f"the worker ended with {self.process.returncode}: {self.log.read_text()[-3000:]}")
         return get(f"{self.worker_url}/readyz")[0] == 200
 
-    def stop(self, *, seconds: float = 60) -> int:
+    def stop(self, *, seconds: float = PATIENCE) -> int:
         """Send SIGTERM and give the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
@@ -74,13 +74,13 @@ class Worker:
             return self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            return self.process.wait(timeout=10)
+            return self.process.wait(timeout=60)
 
 
 def get(url: str) -> tuple[int, str]:
     """Give status and body; status 0 when nothing answers."""
     try:
-        with urllib.request.urlopen(url, timeout=10) as response:  # noqa: S310  # http only
+        with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310  # http only
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -93,7 +93,7 @@ def post_json(url: str, body: object) -> Any:
     """Give the JSON that a POST answers with."""
     headers = {"content-type": "application/json"}
     request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)  # noqa: S310  # http only
-    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
         return json.load(response)
 
 
@@ -105,7 +105,7 @@ def worker(
     rest: Sequence[str] = (),
     python: str = sys.executable,
     wait_ready: bool = True,
-    ready_seconds: float = 60,
+    ready_seconds: float = PATIENCE,
     environ: Mapping[str, str] | None = None,
     port: int | None = None,
 ) -> Iterator[Worker]:
@@ -132,7 +132,7 @@ def worker(
             # The group, because vLLM's own processes outlive a parent that is killed.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from capstan_contract.limits import (
     Unit,
     rate_limit_entry,
 )
+from capstan_gateway.pipeline.limits import exact
 from capstan_gateway.tokens.counter import CountedBy
 from fakes.openai_upstream import FakeUpstream, Received, Wire, completion
 from support.gateway import RunningGateway, entry, hosted_by, running_gateway
@@ -100,8 +101,8 @@ async def ask(gateway: RunningGateway, path: str = CHAT, **more: Any) -> httpx2.
     document = {"model": "chat", "max_tokens": 1, **more}
     if path == CHAT and "messages" not in document:
         document["messages"] = text(100)
-    async with httpx2.AsyncClient(base_url=gateway.url) as client:
-        found = await client.post(path, json=document, timeout=30)
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
+        found = await client.post(path, json=document, timeout=60)
     await gateway.settled()
     return found
 
@@ -114,9 +115,10 @@ async def test_a_question_for_tokens_is_in_the_log(
     no attempt to answer it."""
     engine, one, lines = Engine(60), policy(tokens_limit(150)), list[dict[str, Any]]()
     engine.hangs = hangs
+    settings = {"count_seconds": 0.25} if hangs else {}
     async with (
         FakeUpstream(engine.respond) as upstream,
-        running_gateway(tmp_path, governed("chat", upstream.url, one), policies=[one]) as gateway,
+        running_gateway(tmp_path, governed("chat", upstream.url, one), policies=[one], **settings) as gateway,
     ):
         monkeypatch.setattr(gateway.gateway.deps.request_log, "enabled", True)
         monkeypatch.setattr(gateway.gateway.deps.request_log, "write", lines.append)
@@ -197,10 +199,10 @@ async def test_nobody_is_asked_for_what_has_no_slot(tmp_path: Path) -> None:
     async with (
         FakeUpstream(engine.respond) as upstream,
         running_gateway(tmp_path, governed("chat", upstream.url, one), policies=[one], count_seconds=10) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         document = {"model": "chat", "max_tokens": 1, "messages": text(100)}
-        first = asyncio.create_task(client.post(CHAT, json=document, timeout=30))
+        first = asyncio.create_task(client.post(CHAT, json=document, timeout=60))
         await eventually(lambda: len(engine.asked) == 1, what="the question for who has the slot")
         assert (await client.post(CHAT, json=document)).status_code == 429
         assert len(engine.asked) == 1
@@ -211,13 +213,14 @@ async def test_nobody_is_asked_for_what_has_no_slot(tmp_path: Path) -> None:
         assert gateway.gateway._counting.limiter.open == 0  # type: ignore[attr-defined]
 
 
-async def test_an_engine_that_hangs_costs_one_deadline(tmp_path: Path) -> None:
+async def test_an_engine_that_hangs_costs_one_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The estimate stands, and for some seconds no request asks it again."""
+    monkeypatch.setattr(exact, "PAUSE_SECONDS", 3600.0)
     engine, one = Engine(60), policy(tokens_limit(150))
     engine.hangs = True
     async with (
         FakeUpstream(engine.respond) as upstream,
-        running_gateway(tmp_path, governed("chat", upstream.url, one), policies=[one], count_seconds=0.05) as gateway,
+        running_gateway(tmp_path, governed("chat", upstream.url, one), policies=[one], count_seconds=1.0) as gateway,
     ):
         for _ in range(3):
             assert (await ask(gateway, messages=text(200))).status_code == 400
@@ -435,10 +438,10 @@ async def test_so_many_questions_at_once_and_no_more(tmp_path: Path) -> None:
     async with (
         FakeUpstream(engine.respond) as upstream,
         running_gateway(tmp_path, governed("chat", upstream.url, one), policies=[one], count_seconds=1.0) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         gateway.gateway.limits._shared.counts._at_once = 2  # type: ignore[union-attr]
         document = {"model": "chat", "max_tokens": 1, "messages": text(200)}
-        calls = [asyncio.create_task(client.post(CHAT, json=document, timeout=30)) for _ in range(6)]
+        calls = [asyncio.create_task(client.post(CHAT, json=document, timeout=60)) for _ in range(6)]
         found = await asyncio.gather(*calls)
         assert ({one.status_code for one in found}, len(engine.asked)) == ({400}, 2)
