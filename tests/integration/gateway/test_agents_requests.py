@@ -48,7 +48,7 @@ async def gateway(tmp_path: Path, engines: list[FakeUpstream]) -> AsyncIterator[
 
 async def post(gateway: RunningGateway, document: dict[str, Any], path: str = "/v1/messages") -> httpx.Response:
     """Send one request."""
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         return await client.post(f"{gateway.url}{path}", json=document)
 
 

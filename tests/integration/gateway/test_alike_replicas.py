@@ -97,7 +97,7 @@ async def start(
             policy = cache_entry("t", "c", CacheBody(redis=RedisTier(), semantic=SemanticTier(sampleRate=0), **fields))
             running = running_gateway(
                 tmp_path / name, entry("chat", upstream.url, policies=(ID,)), policies=(policy,), keys=KEYS,
-                insecure_no_auth=False, redis_url=redis.url, redis_limit_seconds=2.0,
+                insecure_no_auth=False, redis_url=redis.url, redis_limit_seconds=10.0,
                 credentials={"seal": "0123456789abcdef" * 4},
             )  # fmt: skip
             return Replica(await stack.enter_async_context(running), http)

@@ -28,7 +28,7 @@ async def gateway(tmp_path: Path) -> AsyncIterator[RunningGateway]:
 @pytest.fixture
 async def http(gateway: RunningGateway) -> AsyncIterator[httpx.AsyncClient]:
     """A client of it."""
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
         yield client
 
 
@@ -138,7 +138,7 @@ async def raw_error(gateway: RunningGateway, data: bytes) -> tuple[int, dict[str
     """Send bytes, and read one answer to its end."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             writer.write(data)
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))

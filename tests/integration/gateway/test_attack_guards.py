@@ -32,7 +32,7 @@ async def _asked(tmp_path: Path, upstream: FakeUpstream, *messages: dict[str, An
     guarded = entry("chat", upstream.url, policies=("GuardPolicy/t/g",))
     async with (
         running_gateway(tmp_path, guarded, policies=[guard_entry("t", "g", BODY)]) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         return await client.post("/v1/chat/completions", json={"model": "chat", "messages": list(messages)})
 

@@ -54,7 +54,7 @@ async def test_a_name_that_cannot_be_encoded_is_a_failure_to_connect(host: str) 
     """A name that no resolver can be asked for fails like one that does not exist."""
     client = Http1Client()
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             with pytest.raises(ConnectFailed):
                 await client.send(Endpoint(id="m@h", host=host, port=80), method=b"GET", path=b"/")
     finally:

@@ -20,8 +20,8 @@ Respond = Callable[[Received, Wire], Awaitable[None]]
 
 
 async def _ask(gateway: RunningGateway, path: str = "chat/completions", **fields: Any) -> httpx2.Response:
-    async with httpx2.AsyncClient() as client:
-        reply = await client.post(f"{gateway.url}/v1/{path}", json={"model": "m", **PROMPT, **fields}, timeout=20)
+    async with httpx2.AsyncClient(timeout=60) as client:
+        reply = await client.post(f"{gateway.url}/v1/{path}", json={"model": "m", **PROMPT, **fields}, timeout=60)
     await gateway.settled()
     return reply
 
@@ -47,7 +47,7 @@ async def test_a_stream_that_its_client_leaves_has_cost_its_prompt_and_its_text(
     price = Price(inputPerMillion=1000, outputPerMillion=2000)
     async with FakeUpstream(hangs) as upstream, running_gateway(tmp_path, entry("m", upstream.url, price=price)) as gw:
         async with (
-            httpx2.AsyncClient() as client,
+            httpx2.AsyncClient(timeout=60) as client,
             client.stream(
                 "POST", f"{gw.url}/v1/chat/completions", json={"model": "m", "stream": True, **PROMPT}
             ) as got,

@@ -59,7 +59,7 @@ async def embed(
     gateway: RunningGateway, given: Any, headers: dict[str, str] | None = None, **fields: Any
 ) -> httpx2.Response:
     """Ask."""
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
         return await client.post("/v1/embeddings", json={"model": "chat", "input": given, **fields}, headers=headers)
 
 
@@ -132,7 +132,7 @@ async def test_replicas_share_inputs(upstream: FakeUpstream, tmp_path: Path) -> 
         for name, given, word in (("a", [f"{n}" for n in range(150)], "miss"), ("b", ["149", "0"], "hit-redis")):
             (tmp_path / name).mkdir()
             running = running_gateway(
-                tmp_path / name, model(upstream), policies=(SHARED,), redis_url=redis.url, redis_limit_seconds=2.0
+                tmp_path / name, model(upstream), policies=(SHARED,), redis_url=redis.url, redis_limit_seconds=10.0
             )
             async with running as gateway:
                 response = await embed(gateway, given)

@@ -78,7 +78,7 @@ async def test_what_a_hosted_api_has_said_is_given_again_as_it_was(
             tmp_path, entry(model, policies=(ID,), backend=hosted_by(provider, upstream.url)), policies=(POLICY,),
             credentials={"key": "secret"},
         ) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):  # fmt: skip
         asked = {"model": model, **body, "stream": stream}
         began = time.monotonic()
@@ -105,7 +105,7 @@ async def test_a_response_that_a_provider_stores_is_asked_for_each_time(tmp_path
             tmp_path, entry("m", policies=(ID,), backend=hosted_by(Provider.OPENAI, upstream.url)), policies=(POLICY,),
             credentials={"key": "secret"},
         ) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):  # fmt: skip
         told = [await client.post("/v1/responses", json={"model": "m", "input": "hello"}) for _ in range(2)]
     assert [one.headers["x-cache"] for one in told] == ["bypass", "bypass"]
@@ -134,7 +134,7 @@ async def test_vectors_scores_and_classes_are_given_again_as_they_were(
     async with (
         FakeUpstream(lists) as upstream,
         running_gateway(tmp_path, entry("m", upstream.url, policies=(ID,), task=task), policies=(POLICY,)) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         first, second = [await client.post(path, json={"model": "m", **body}) for _ in range(2)]
         empty = True
@@ -156,7 +156,7 @@ async def test_counting_has_nothing_to_do_with_caches(tmp_path: Path) -> None:
             tmp_path, entry("m", policies=(ID,), backend=hosted_by(Provider.ANTHROPIC, upstream.url)),
             policies=(POLICY,), credentials={"key": "secret"},
         ) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):  # fmt: skip
         body = {"model": "m", "messages": MESSAGES}
         told = [await client.post("/v1/messages/count_tokens", json=body) for _ in range(2)]

@@ -83,7 +83,7 @@ def processes(folder: Path, upstream: FakeUpstream, redis: RedisServer | None) -
     if redis is not None:
         environ["CAPSTAN_GATEWAY_REDIS_URL"] = redis.url
         # NB: a machine that is busy may take longer than a request would wait.
-        environ["CAPSTAN_GATEWAY_REDIS_LIMIT_SECONDS"] = "2"
+        environ["CAPSTAN_GATEWAY_REDIS_LIMIT_SECONDS"] = "10"
     with ExitStack() as stack:
         found = []
         for name in ("a", "b"):
@@ -136,7 +136,7 @@ async def test_a_replica_that_is_killed_leaves_nothing_half_done(
         first.process.kill()
         assert "[DONE]" not in (await dying)[1]
         assert keys(redis)[0] == []
-        await eventually(lambda: len(upstream.requests) == 2, seconds=30)
+        await eventually(lambda: len(upstream.requests) == 2, seconds=120)
         go.set()
         head, said = await waiting
         assert head["x-cache"] == "miss"
@@ -175,7 +175,7 @@ async def pair(
     upstream: FakeUpstream, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Pair]:
     """Two of them, whose leases are short."""
-    monkeypatch.setattr(shared, "LEASE_MS", 1500)
+    monkeypatch.setattr(shared, "LEASE_MS", 4000)
     monkeypatch.setattr(shared, "RENEW_SECONDS", 0.2)
     model = entry("chat", upstream.url, policies=(SHARED.id,))
     async with AsyncExitStack() as stack:
@@ -183,7 +183,7 @@ async def pair(
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
             running = running_gateway(
-                tmp_path / name, model, policies=(SHARED,), redis_url=redis.url, redis_limit_seconds=2.0
+                tmp_path / name, model, policies=(SHARED,), redis_url=redis.url, redis_limit_seconds=10.0
             )
             found.append(await stack.enter_async_context(running))
         yield Pair(*found)
@@ -200,8 +200,8 @@ async def test_a_lease_lasts_as_long_as_somebody_works(
     with redis.client() as client:
         client.set(f"{lease}:seen", "x")
         begun = client.pttl(lease)
-        client.pexpire(f"{lease}:seen", 2000)
-        await eventually(lambda: client.get(f"{lease}:seen") is None, seconds=10)
+        client.pexpire(f"{lease}:seen", 5000)
+        await eventually(lambda: client.get(f"{lease}:seen") is None)
         assert client.pttl(lease) > 0, f"it was {begun} at first"
     assert len(upstream.requests) == 1
     go.set()

@@ -54,7 +54,7 @@ async def post(
     gateway: RunningGateway, path: str, body: dict[str, Any], headers: dict[str, str] | None = None
 ) -> httpx2.Response:
     """Ask."""
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
         return await client.post(path, json={"model": "chat", **body}, headers=headers)
 
 

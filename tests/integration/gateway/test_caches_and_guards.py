@@ -66,7 +66,7 @@ async def ask(
 
 def client_of(gateway: RunningGateway) -> httpx2.AsyncClient:
     """Give a client."""
-    return httpx2.AsyncClient(base_url=gateway.url, timeout=30)
+    return httpx2.AsyncClient(base_url=gateway.url, timeout=60)
 
 
 def kept(gateway: RunningGateway) -> int:

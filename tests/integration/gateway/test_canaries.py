@@ -78,7 +78,7 @@ class Pair:
         """Read what was counted of both tracks."""
         await self.gateway.settled()
         headers = {"authorization": f"Bearer {ADMIN}"}
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             page = await http.get(f"{self.gateway.url}{TRACKS_PATH}", headers=headers)
         assert page.status_code == 200
         return tracks_of([read_tracks(page.content)], "test/m", epoch=epoch)
@@ -215,7 +215,7 @@ async def test_a_model_with_fallbacks_is_split_outside_of_them(pair: Pair) -> No
 async def test_all_dialects_are_split(pair: Pair) -> None:
     """Messages, responses and completions come to the revision that chat would come to."""
     await pair.gateway.configure(pair.model(100))
-    async with httpx.AsyncClient(base_url=pair.gateway.url) as http:
+    async with httpx.AsyncClient(base_url=pair.gateway.url, timeout=60) as http:
         bodies: dict[str, dict[str, Any]] = {
             "/v1/messages": {"model": "m", "max_tokens": 5, "messages": MESSAGES},
             "/v1/responses": {"model": "m", "input": "Hello"},
@@ -397,7 +397,7 @@ async def test_a_purge_of_a_model_is_of_both_revisions(pair: Pair) -> None:
     assert [await pair.ask(), await pair.ask()] == [CANARY, CANARY]
     assert len(pair.canary.requests) == 1
     headers = {"authorization": f"Bearer {ADMIN}"}
-    async with httpx.AsyncClient(base_url=pair.gateway.url, headers=headers) as http:
+    async with httpx.AsyncClient(base_url=pair.gateway.url, headers=headers, timeout=60) as http:
         assert (await http.post("/admin/cache/purge", json={"model": "m"})).status_code == 200
     assert await pair.ask() == CANARY
     assert len(pair.canary.requests) == 2

@@ -60,7 +60,7 @@ async def connect(gateway: RunningGateway, *pieces: bytes) -> tuple[asyncio.Stre
 async def read_to_end(reader: asyncio.StreamReader) -> bytes:
     """Read until the gateway closes the connection, however it does."""
     said = b""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         try:
             while piece := await reader.read(65536):
                 said += piece
@@ -71,7 +71,7 @@ async def read_to_end(reader: asyncio.StreamReader) -> bytes:
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
     """Read one answer that has a length, and leave the connection open."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         return head + await reader.readexactly(int(length.split(b":")[1]))

@@ -97,7 +97,7 @@ def body(path: str, **more: Any) -> dict[str, Any]:
 
 async def ask(gateway: RunningGateway, path: str, **more: Any) -> bytes:
     """Give the stream."""
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
         found = await client.post(path, json=body(path, **more))
     await gateway.settled()
     assert found.status_code == 200, found.text
@@ -201,7 +201,7 @@ async def test_a_client_that_leaves_pays_what_was_counted(tmp_path: Path, upstre
     ) as gateway:
         came = 0
         async with (
-            httpx2.AsyncClient(base_url=gateway.url) as client,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
             client.stream("POST", PATHS[0], json=body(PATHS[0])) as found,
         ):
             async for line in found.aiter_lines():

@@ -46,7 +46,7 @@ async def test_what_waits_in_memory_is_told(tmp_path: Path) -> None:
         assert (said.waiting, said.coldWaiting, said.readyEndpoints, said.oldestWaitSeconds) == (0, 0, 1, 0.0)
         held.set()
         await asking
-        assert demand_of(gateway).inFlight == 0
+        await eventually(lambda: demand_of(gateway).inFlight == 0, what="its end")
         await eventually(lambda: demand_of(gateway).tokensPerSecond > 0, what="the tokens")
 
 

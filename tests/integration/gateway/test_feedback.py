@@ -56,7 +56,7 @@ async def asked(client: httpx2.AsyncClient) -> httpx2.Response:
 def client_of(gateway: RunningGateway, key: str | None = None) -> httpx2.AsyncClient:
     """Give a client, of somebody."""
     headers = None if key is None else {"authorization": f"Bearer {key_text(key)}"}
-    return httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=30)
+    return httpx2.AsyncClient(base_url=gateway.url, headers=headers, timeout=60)
 
 
 async def test_what_was_wrong_is_asked_again(upstream: FakeUpstream, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def two_replicas(
             folder = tmp_path / name
             folder.mkdir()
             running = running_gateway(
-                folder, cached(upstream), policies=policies, redis_url=redis.url, redis_limit_seconds=2.0
+                folder, cached(upstream), policies=policies, redis_url=redis.url, redis_limit_seconds=10.0
             )
             gateway = await stack.enter_async_context(running)
             clients.append(await stack.enter_async_context(client_of(gateway)))
@@ -281,7 +281,7 @@ async def test_what_somebody_has_put_into_redis_names_nobody_elses_answer(
     policies = (cache_entry("t", "c", CacheBody(redis=RedisTier())),)
     running = running_gateway(
         tmp_path, cached(upstream), keys=keys, policies=policies, insecure_no_auth=False,
-        redis_url=redis.url, redis_limit_seconds=2.0,
+        redis_url=redis.url, redis_limit_seconds=10.0,
     )  # fmt: skip
     async with running as gateway, client_of(gateway, "a") as mine, client_of(gateway, "b") as theirs:
         key = read_key((await asked(mine)).headers["x-cache-key"])

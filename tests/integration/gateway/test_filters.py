@@ -169,8 +169,8 @@ class Filtered:
             del document["messages"]
         if path == "messages":
             document["max_tokens"] = 99
-        async with httpx2.AsyncClient() as client:
-            reply = await client.post(f"{self.gateway.url}/v1/{path}", json=document, timeout=20)
+        async with httpx2.AsyncClient(timeout=60) as client:
+            reply = await client.post(f"{self.gateway.url}/v1/{path}", json=document, timeout=60)
         await self.gateway.settled()
         runtime = self.gateway.gateway.current()
         assert runtime is not None
@@ -253,7 +253,7 @@ async def test_a_block_in_the_middle_ends_the_stream_with_an_error(model: Filter
     document = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]}
     body = b""
     async with (
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=60) as client,
         client.stream("POST", f"{model.gateway.url}/v1/chat/completions", json=document) as reply,
     ):
         assert reply.status_code == 200
@@ -411,7 +411,7 @@ async def test_a_silent_engine_lets_filters_go_on(model: Filtered) -> None:
     document = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "x"}]}
     body = b""
     async with (
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=60) as client,
         client.stream("POST", f"{model.gateway.url}/v1/chat/completions", json=document) as reply,
     ):
         async for piece in reply.aiter_bytes():
@@ -448,7 +448,7 @@ async def test_what_made_sense_before_a_break_comes_in_the_client_s_dialect(mode
     prompt = {"max_tokens": 9, "messages": [{"role": "user", "content": "x"}]} if path == "messages" else {"input": "x"}
     body = b""
     async with (
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=60) as client,
         client.stream("POST", f"{model.gateway.url}/v1/{path}", json={"model": "m", "stream": True, **prompt}) as reply,
     ):
         async for piece in reply.aiter_bytes():

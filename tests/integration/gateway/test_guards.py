@@ -114,7 +114,7 @@ def guarded(upstream: FakeUpstream, name: str = "chat", **fields: Any) -> ModelE
 
 async def post(gateway: RunningGateway, path: str, body: dict[str, Any], model: str = "chat") -> httpx2.Response:
     """Ask."""
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
         return await client.post(path, json={"model": model, **body})
 
 

@@ -51,7 +51,7 @@ async def ask(tmp_path: Path, upstream: FakeUpstream, *texts: str, stream: bool 
     upstream.respond = Engine(*texts).respond
     model = entry("chat", upstream.url, policies=("GuardPolicy/t/g",))
     async with running_gateway(tmp_path, model, policies=[policy()]) as gateway:
-        async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
             found = await client.post(
                 "/v1/chat/completions", json={"model": "chat", "messages": MESSAGES, "stream": stream}
             )
@@ -108,7 +108,7 @@ async def test_where_there_is_no_second_answer_the_first_one_is_judged(
     upstream.respond = once
     model = entry("chat", upstream.url, policies=("GuardPolicy/t/g",))
     async with running_gateway(tmp_path, model, policies=[policy(action=action)]) as gateway:
-        async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
             body = {"model": "chat", "messages": MESSAGES, "stream": stream}
             found = await client.post("/v1/chat/completions", json=body)
         await gateway.settled()
@@ -129,7 +129,7 @@ async def test_what_a_guard_withholds_is_not_asked_for_again(
     outside = policy().model_copy(update={"targets": PolicyTargets(everywhere=True)})
     model = entry("chat", upstream.url, policies=(inside.id, outside.id))
     async with running_gateway(tmp_path, model, policies=[inside, outside]) as gateway:
-        async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
             body = {"model": "chat", "messages": MESSAGES, "stream": stream}
             found = await client.post("/v1/chat/completions", json=body)
         await gateway.settled()

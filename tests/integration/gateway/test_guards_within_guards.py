@@ -65,7 +65,7 @@ def running(tmp_path: Path, upstream: FakeUpstream, *policies: PolicyEntry) -> A
 
 async def ask(gateway: RunningGateway, text: str, **more: Any) -> httpx2.Response:
     """Ask the model."""
-    async with httpx2.AsyncClient(base_url=gateway.url) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
         body = {"model": "chat", "messages": [{"role": "user", "content": text}], **more}
         return await client.post("/v1/chat/completions", json=body)
 
@@ -158,7 +158,7 @@ async def test_answers_of_no_model_are_read_where_they_have_placeholders_alone(
     said = own(input=(pii(Source.DOCUMENTS, restore=True),))
     model = entry("chat", upstream.url, policies=(said.id,), task=Task.SCORE)
     body = {"model": "chat", "query": "who", "documents": [MAIL]}
-    async with running_gateway(tmp_path, model, policies=[said]) as gateway, httpx2.AsyncClient() as client:
+    async with running_gateway(tmp_path, model, policies=[said]) as gateway, httpx2.AsyncClient(timeout=60) as client:
         found = await client.post(f"{gateway.url}/v1/rerank", json=body)
     assert upstream.requests[0].document["documents"] == ["[EMAIL_1]"]
     assert found.json()["results"][0]["document"] == ({"text": MAIL} if echo else None)
@@ -202,7 +202,7 @@ async def test_of_what_is_withheld_nothing_is_judged(
     words = KeywordsGuard(name="words", keywords=("hello",), appliesTo=(Source.TEXT,), timeoutMillis=60_000)
     async with (
         running(tmp_path, upstream, floor(output=(sure,)), own(output=(words,))) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         found = await client.post(path, json={"model": "chat", "stream": stream, **body})
     assert found.status_code == 200, found.text

@@ -36,7 +36,7 @@ async def test_each_model_has_the_share_of_its_own_engines(tmp_path: Path) -> No
         models = entry("sim", one.url), entry("off", off.url), entry("idle", one.url, upstreamName="sim")
         async with (
             running_gateway(tmp_path, *models, **OFTEN) as gateway,
-            httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             await eventually(lambda: len(gateway.gateway.hit_rates.known) == 3, what="the first counts")
             assert [ratio(gateway, name) for name in ("sim", "off")] == [None, None]
@@ -63,7 +63,7 @@ async def test_an_engine_that_tells_nothing_is_left_alone(tmp_path: Path) -> Non
         running_gateway(tmp_path, entry("m", upstream.url), **OFTEN) as gateway,
     ):
         await eventually(lambda: asked, what="the first question")
-        async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
             body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
             for _ in range(5):
                 assert (await client.post("/v1/chat/completions", json=body)).status_code == 200

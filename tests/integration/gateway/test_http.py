@@ -190,7 +190,7 @@ async def test_deadlines(tmp_path: Path, upstream: FakeUpstream) -> None:
 
     slow = entry("slow", upstream.url, timeouts=Timeouts(firstTokenSeconds=0.5, idleSeconds=90, totalSeconds=90))
     stalls = entry("stalls", upstream.url, timeouts=Timeouts(firstTokenSeconds=90, idleSeconds=0.5, totalSeconds=90))
-    long = entry("long", upstream.url, timeouts=Timeouts(firstTokenSeconds=90, idleSeconds=90, totalSeconds=1))
+    long = entry("long", upstream.url, timeouts=Timeouts(firstTokenSeconds=90, idleSeconds=90, totalSeconds=2))
     async with running_gateway(tmp_path, slow, stalls, long) as gateway, aiohttp.ClientSession(gateway.url) as http:
         upstream.respond = stall
         for model, stream in (("slow", True), ("long", False)):

@@ -89,7 +89,7 @@ async def _ask(gateway: RunningGateway, url: str, *, path: str = "chat/completio
     if path == "messages":
         block = {"type": "image", "source": {"type": "url", "url": url}}
         body = {"model": "chat", "max_tokens": 50, "messages": [{"role": "user", "content": [block]}]}
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         return await client.post(f"{gateway.url}/v1/{path}", json=body)
 
 
@@ -287,7 +287,7 @@ async def test_what_else_names_a_url_is_refused_by_its_name(
     body = {"model": "chat", "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, part]}]}
     async with (
         running_gateway(tmp_path, entry("chat", engine.url), image_hosts=("img.example.com",)) as gateway,
-        httpx.AsyncClient(timeout=30) as client,
+        httpx.AsyncClient(timeout=60) as client,
     ):
         answer = await client.post(f"{gateway.url}/v1/chat/completions", json=body)
     error = answer.json()["error"]
@@ -313,7 +313,7 @@ async def test_no_engine_is_sent_an_address_on_any_route(
     model = entry("chat", upstream.url, task=task)
     async with (
         running_gateway(tmp_path, model, image_hosts=("img.example.com",)) as gateway,
-        httpx.AsyncClient(timeout=30) as client,
+        httpx.AsyncClient(timeout=60) as client,
     ):
         answer = await client.post(f"{gateway.url}/v1/{path}", json={"model": "chat", **body})
     error = answer.json()["error"]
@@ -339,7 +339,7 @@ async def test_no_engine_counts_an_image_that_it_would_have_to_fetch(
         running_gateway(
             tmp_path, entry("chat", f"http://127.0.0.1:{counts.port}"), image_hosts=("img.example.com",)
         ) as gateway,
-        httpx.AsyncClient(timeout=30) as client,
+        httpx.AsyncClient(timeout=60) as client,
     ):
         answer = await client.post(f"{gateway.url}/v1/messages/count_tokens", json=body)
         assert answer.status_code == 200
@@ -379,7 +379,7 @@ async def test_json_that_is_too_deep_to_be_written_is_refused(tmp_path: Path, en
     body = {"model": "chat", "messages": [{"role": "user", "content": "x"}], "metadata": deep}
     async with (
         running_gateway(tmp_path, entry("chat", engine.url, upstreamName="other")) as gateway,
-        httpx.AsyncClient() as client,
+        httpx.AsyncClient(timeout=60) as client,
     ):
         answer = await client.post(f"{gateway.url}/v1/chat/completions", json=body)
     assert answer.status_code == 400

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import os
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -281,7 +282,9 @@ async def test_renewed_token_is_used(cluster: Cluster, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_api_server_restart_is_survived(tmp_path: Path) -> None:
     """While the API is away requests are served from what was known; what changed meanwhile arrives afterwards."""
-    with api_server(port=7580) as kubeconfig:
+    # Of its own, also where two runs are on one machine.
+    port = int(os.environ.get("CAPSTAN_TEST_API_PORT", "7443")) + 137
+    with api_server(port=port) as kubeconfig:
         cluster = prepare(kubeconfig, tmp_path)
         cluster.write_config(_model(cluster))
         asyncio.run(_survive(cluster, tmp_path))

@@ -91,7 +91,7 @@ async def test_conversations_go_on_where_their_blocks_are(tmp_path: Path) -> Non
     with engines((), ()) as (one, other):
         for number in range(12):
             at(one if number < 6 else other, conversation(number))
-        async with running_gateway(tmp_path, model(one, other)) as gateway, httpx2.AsyncClient(timeout=30) as client:
+        async with running_gateway(tmp_path, model(one, other)) as gateway, httpx2.AsyncClient(timeout=60) as client:
             await told(gateway, one, other)
             for number in range(6):
                 await ask(gateway, client, conversation(number, turns=2))
@@ -116,7 +116,7 @@ async def test_an_engine_that_has_given_blocks_up_is_not_preferred(tmp_path: Pat
         for number in range(6):
             at(small, conversation(number))
             at(large, conversation(number))
-        async with running_gateway(tmp_path, model(small, large)) as gateway, httpx2.AsyncClient(timeout=30) as client:
+        async with running_gateway(tmp_path, model(small, large)) as gateway, httpx2.AsyncClient(timeout=60) as client:
             for number in range(100, 110):
                 at(small, conversation(number, words=1000))
             await told(gateway, small, large)
@@ -134,7 +134,10 @@ async def test_blocks_are_known_by_whom_they_are_for(tmp_path: Path, kind: str) 
         if kind == "salt":
             fields |= {"tenantSalt": True, "requires": (TENANT_SALT,)}
         name = "l" if kind == "adapter" else "m"
-        async with running_gateway(tmp_path, model(*workers, **fields)) as gateway, httpx2.AsyncClient() as client:
+        async with (
+            running_gateway(tmp_path, model(*workers, **fields)) as gateway,
+            httpx2.AsyncClient(timeout=60) as client,
+        ):
             await told(gateway, *workers)
             await ask(gateway, client, conversation(1), model=name)
             await eventually(lambda: gateway.gateway.kv_listening.blocks, what="blocks")
@@ -148,7 +151,7 @@ async def test_blocks_are_known_by_whom_they_are_for(tmp_path: Path, kind: str) 
 async def test_equal_prompts_that_come_together_go_to_one_engine(tmp_path: Path) -> None:
     """Although no worker can have told their blocks yet; as many as the bound of load allows."""
     with engines(("--ttft-ms", "300"), ("--ttft-ms", "300")) as (one, other):
-        async with running_gateway(tmp_path, model(one, other)) as gateway, httpx2.AsyncClient(timeout=30) as client:
+        async with running_gateway(tmp_path, model(one, other)) as gateway, httpx2.AsyncClient(timeout=60) as client:
             await told(gateway, one, other)
             await asyncio.gather(*(ask(gateway, client, conversation(1, words=2000), seed=n) for n in range(4)))
             assert sorted((served(one), served(other))) == [0, 4]
@@ -179,7 +182,7 @@ async def test_a_worker_that_is_lost_costs_no_request(tmp_path: Path) -> None:
             backend = StaticBackend(urls=(one.url, other.url), workers=place)
             async with (
                 running_gateway(tmp_path, model(backend=backend)) as gateway,
-                httpx2.AsyncClient(timeout=30) as client,
+                httpx2.AsyncClient(timeout=60) as client,
             ):
                 await eventually(lambda: gateway.gateway.kv_listening.blocks == len(names), what="blocks")
                 for said in messages:
@@ -197,7 +200,7 @@ async def test_an_engine_that_dies_with_its_worker_is_left_for_the_others(tmp_pa
     with engines((), ()) as (one, other):
         for number in range(4):
             at(one, conversation(number))
-        async with running_gateway(tmp_path, model(one, other)) as gateway, httpx2.AsyncClient(timeout=30) as client:
+        async with running_gateway(tmp_path, model(one, other)) as gateway, httpx2.AsyncClient(timeout=60) as client:
             await told(gateway, one, other)
             one.process.kill()
             for number in range(4):
@@ -214,7 +217,7 @@ async def test_nothing_is_asked_for_a_model_whose_workers_do_not_tell(tmp_path: 
         for fields, settings in ({"kvEvents": False}, {}), ({}, {"kv_event_blocks": 0}):
             async with (
                 running_gateway(tmp_path, model(one, other, **fields), **settings) as gateway,
-                httpx2.AsyncClient(timeout=30) as client,
+                httpx2.AsyncClient(timeout=60) as client,
             ):
                 await ask(gateway, client, conversation(1))
                 assert by(gateway, "blocks") + by(gateway, "estimate") == 0

@@ -95,7 +95,7 @@ async def test_the_tools_of_a_request_are_read_once(
     async with (
         FakeUpstream(calls) as engine,
         running_gateway(tmp_path, entry("m", engine.url)) as gateway,
-        httpx2.AsyncClient(timeout=30) as client,
+        httpx2.AsyncClient(timeout=60) as client,
     ):
         answer = await client.post(f"{gateway.url}/v1/responses", json=document)
     assert answer.status_code == 200, answer.text
@@ -126,8 +126,8 @@ async def test_large_ones_are_translated_beside_the_loop(
         if provider is not None:
             host = ExternalEndpoint(name="main", url=f"{upstream.url}/v1")
             model = entry("m", backend=ExternalBackend(provider=provider, endpoints=(host,)))
-        async with running_gateway(tmp_path, model) as gateway, httpx2.AsyncClient() as client:
-            reply = await client.post(f"{gateway.url}/v1/{path}", json=asked(path, size), timeout=30)
+        async with running_gateway(tmp_path, model) as gateway, httpx2.AsyncClient(timeout=60) as client:
+            reply = await client.post(f"{gateway.url}/v1/{path}", json=asked(path, size), timeout=60)
             assert reply.status_code == 200
             assert "y" * size in reply.text
             assert "x" * size in upstream.requests[0].body.decode()
@@ -157,9 +157,9 @@ async def test_a_large_answer_that_told_no_usage_is_admitted_once(
     async with (
         FakeUpstream(answers) as upstream,
         running_gateway(tmp_path, entry("m", upstream.url)) as gateway,
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=60) as client,
     ):
-        reply = await client.post(f"{gateway.url}/v1/{path}", json=asked(path, SMALL), timeout=30)
+        reply = await client.post(f"{gateway.url}/v1/{path}", json=asked(path, SMALL), timeout=60)
         assert reply.status_code == 200
         await gateway.settled()
         assert gateway.metric("llm_calls_settled_total", model="m", how="estimated") == 1
@@ -174,7 +174,7 @@ async def test_what_is_wrong_with_a_large_request_is_said(tmp_path: Path, path: 
     async with (
         FakeUpstream() as upstream,
         running_gateway(tmp_path, entry("m", upstream.url)) as gateway,
-        httpx2.AsyncClient() as client,
+        httpx2.AsyncClient(timeout=60) as client,
     ):
         wrong = {"mcp_servers": [{"url": "x"}]} if path == "messages" else {"previous_response_id": "x"}
         reply = await client.post(f"{gateway.url}/v1/{path}", json={**asked(path, LARGE), **wrong})

@@ -103,7 +103,7 @@ def body(**more: Any) -> dict[str, Any]:
 
 async def stream(gateway: RunningGateway, **more: Any) -> tuple[int, list[dict[str, Any]], str]:
     """Ask for a stream; give its status, its chunks and what came last."""
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
         found = await client.post("/v1/chat/completions", json=body(**more))
     await gateway.settled()
     if found.status_code != 200:
@@ -203,7 +203,7 @@ async def test_a_client_that_leaves_pays_what_it_was_sent(
     ) as gateway:
         came = 0
         async with (
-            httpx2.AsyncClient(base_url=gateway.url) as client,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
             client.stream("POST", "/v1/chat/completions", json=body()) as found,
         ):
             async for line in found.aiter_lines():
@@ -415,7 +415,7 @@ async def test_hosted_messages_are_cut_at_the_end_of_an_event(
         tmp_path, claude, policies=[policy], limiter=store.limiter, stream_slice_tokens=SLICE,
         credentials={"key": "k"},
     ) as gateway:  # fmt: skip
-        async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
             found = await client.post(path, json=body())
         await gateway.settled()
         (kept,) = store.used()

@@ -88,7 +88,7 @@ def body(**more: Any) -> dict[str, Any]:
 
 async def ask(gateway: RunningGateway, path: str = "/v1/chat/completions", **more: Any) -> httpx2.Response:
     """Ask, and wait for the end."""
-    async with httpx2.AsyncClient(base_url=gateway.url) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
         found = await client.post(path, json=body(**more))
     await gateway.settled()
     return found
@@ -512,7 +512,7 @@ async def test_what_runs_at_once_is_held_to_the_end_of_the_answer(
 
     async with (
         running_gateway(tmp_path, chat, policies=[one], limiter=store.limiter) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         upstream.respond = waits
         async with client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as stream:
@@ -564,7 +564,7 @@ async def test_auto_leaves_out_what_costs_more_than_the_caller_allows(tmp_path: 
     )  # fmt: skip
     async with (
         running_gateway(tmp_path, *models, auto_strategy="Weighted") as gateway,
-        httpx2.AsyncClient(base_url=gateway.url) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         for said in ({"headers": {"x-capstan-max-cost": "0.001"}}, {"field": {"max_cost": 0.001}}):
             asked = body(model="auto") | ({"capstan": said["field"]} if "field" in said else {})
@@ -635,7 +635,7 @@ async def test_a_cascade_stops_at_what_its_caller_allows(tmp_path: Path, upstrea
     models = entry("cheap", upstream.url, price=Price(outputPerMillion=1000)), entry("cascade", backend=backend)
     async with (
         running_gateway(tmp_path, *models) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         for said, calls in (("1", 2), ("0.0101", 1)):
             upstream.requests.clear()
@@ -658,7 +658,7 @@ async def test_the_use_of_policies_is_told_to_the_operator(
     options: dict[str, Any] = {"limiter": store.limiter, "admin_key_file": tmp_path / "admin"}
     async with (
         running_gateway(tmp_path, chat, policies=[one], **options) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, headers={"authorization": f"Bearer {secret}"}) as client,
+        httpx2.AsyncClient(base_url=gateway.url, headers={"authorization": f"Bearer {secret}"}, timeout=60) as client,
     ):
         assert (await client.get("/internal/limits")).json()["policies"] == {}
         await ask(gateway)
@@ -696,7 +696,7 @@ async def test_a_model_that_one_may_not_use_answers_for_no_other(
     key = key_entry("k", models=("chat",))
     async with (
         running_gateway(tmp_path, *models, policies=[one], keys=[key], limiter=store.limiter) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         stepped = await ask(gateway)
         assert stepped.headers["x-capstan-model"] == "cheap"

@@ -146,7 +146,7 @@ async def rig(tmp_path: Path, upstream: FakeUpstream) -> AsyncIterator[Callable[
                 **settings,
             )
             gateway = await stack.enter_async_context(running)
-            client = await stack.enter_async_context(httpx2.AsyncClient(base_url=gateway.url, timeout=30))
+            client = await stack.enter_async_context(httpx2.AsyncClient(base_url=gateway.url, timeout=60))
             made = Rig(gateway, client)
             return made if real else made.take_anything()
 
@@ -192,7 +192,7 @@ async def test_replicas_turn_it_off_together(rig: Any, tmp_path: Path) -> None:
     """With Redis what one replica finds is counted for all: the other one, which has seen no hit, is off as well, says
     so in its report, and gives nothing by meaning; until a person says otherwise at either of them."""
     with redis_server(tmp_path) as server:
-        settings = {"redis_url": server.url, "redis_limit_seconds": 2.0}
+        settings = {"redis_url": server.url, "redis_limit_seconds": 10.0}
         one: Rig = await rig(**settings)
         other: Rig = await rig(folder="b", **settings)
         hits, number = 0, 0
@@ -343,7 +343,7 @@ async def test_comparing_takes_nothing_of_the_limits_of_who_asked(tmp_path: Path
     model = entry("chat", upstream.url, policies=(ID, few.id), price=price)
     async with (
         running_gateway(tmp_path, model, policies=(cache_entry("t", "c", body()), few)) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         one = Rig(gateway, client).take_anything()
         said = []

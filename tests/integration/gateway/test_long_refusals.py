@@ -50,7 +50,7 @@ async def ask(
 async def test_the_status_of_a_refusal_stays(tmp_path: Path, respond: Respond, stream: bool) -> None:
     """A 4xx is the client's, with what could be read of its message: no fallback answers, and nobody is blamed."""
     async with FakeUpstream(respond) as upstream, FakeUpstream() as other:
-        timeouts = Timeouts(idleSeconds=0.2)
+        timeouts = Timeouts(idleSeconds=1)
         models = (entry("chat", upstream.url, fallbacks=("b",), timeouts=timeouts), entry("b", other.url))
         async with running_gateway(tmp_path, *models) as gateway:
             status, body, _ = await ask(gateway, {**CHAT, "stream": stream})

@@ -88,7 +88,7 @@ async def test_bad_requests_are_refused(
 ) -> None:
     """By their field."""
     async with running_gateway(tmp_path, *models(upstream), policies=[POLICY]) as gateway:
-        async with httpx2.AsyncClient(base_url=gateway.url) as client:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
             found = await client.post("/v1/moderations", json=body)
         assert (found.status_code, found.json()["error"]["param"]) == (400, param), found.text
 
@@ -103,7 +103,7 @@ async def test_who_asks_uses_what_is_theirs(tmp_path: Path, upstream: FakeUpstre
         insecure_no_auth=False,
     ) as gateway:  # fmt: skip
         bearer = {"authorization": f"Bearer {key_text('ann')}"}
-        async with httpx2.AsyncClient(base_url=gateway.url, headers=bearer) as client:
+        async with httpx2.AsyncClient(base_url=gateway.url, headers=bearer, timeout=60) as client:
             gone = await client.post("/v1/moderations", json={"input": "a", "model": "hidden"})
             assert gone.status_code == 404
             told = await client.post("/v1/moderations", json={"input": "a zebra"})
@@ -114,5 +114,5 @@ async def test_who_asks_uses_what_is_theirs(tmp_path: Path, upstream: FakeUpstre
             assert (failed.status_code, failed.json()["error"]["code"]) == (503, "guard_unavailable")
             assert "lion" not in failed.text
             assert "hidden" not in failed.text
-        async with httpx2.AsyncClient(base_url=gateway.url) as client:
+        async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
             assert (await client.post("/v1/moderations", json={"input": "a"})).status_code == 401

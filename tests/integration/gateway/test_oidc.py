@@ -125,7 +125,7 @@ async def test_an_issuer_that_is_down(tmp_path: Path, upstream: FakeUpstream) ->
     """Its tokens are taken by the keys that are known, for a while; then none can be checked, until it is back."""
     async with (
         FakeIssuer("EdDSA").running() as issuer,
-        gateway_of(issuer, tmp_path, upstream, oidc_refresh_seconds=0.05, oidc_stale_seconds=0.5) as gateway,
+        gateway_of(issuer, tmp_path, upstream, oidc_refresh_seconds=0.05, oidc_stale_seconds=600.0) as gateway,
     ):
         assert gateway.gateway.tokens is not None
         known = gateway.gateway.tokens.issuers[issuer.url]
@@ -134,6 +134,7 @@ async def test_an_issuer_that_is_down(tmp_path: Path, upstream: FakeUpstream) ->
         issuer.status = 500
         await eventually(lambda: known.failure is not None, what="a failure")
         assert await status(gateway, token) == 200
+        known._stale_seconds = 0.0  # type: ignore[misc]  # The while is over.
         await eventually(lambda: known.keys is None, what="keys that are too old")
         assert await status(gateway, token) == 503
         issuer.status = 200

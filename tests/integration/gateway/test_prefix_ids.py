@@ -33,7 +33,7 @@ async def serving(folder: Path, *more: ModelEntry) -> AsyncIterator[tuple[FakeUp
         plain = entry("plain", upstream.url)
         async with (
             running_gateway(folder, model, plain, *more) as gateway,
-            httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             yield upstream, client
 
@@ -137,7 +137,7 @@ async def test_the_engine_finds_what_it_has_computed(tmp_path: Path) -> None:
         model = entry("sim", sim.url, prefixes=(PromptPrefix(name="long", system=text),))
         async with (
             running_gateway(tmp_path, model) as gateway,
-            httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             written = {"messages": [{"role": "system", "content": text}, {"role": "user", "content": "one"}]}
             await client.post(CHAT, json={"model": "sim", "max_tokens": 1, **written})
@@ -153,7 +153,7 @@ async def test_the_prompt_is_counted(tmp_path: Path) -> None:
         model = entry("sim", sim.url, prefixes=PREFIXES)
         async with (
             running_gateway(tmp_path, model) as gateway,
-            httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):
             path, base = "/v1/messages/count_tokens", {"model": "sim", "messages": [USER]}
             bodies = (base, {**base, "system": RULES}, {**base, "prefix_id": "rules"})

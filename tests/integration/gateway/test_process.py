@@ -109,7 +109,7 @@ async def test_drains_on_sigterm(tmp_path: Path, upstream: FakeUpstream) -> None
 
     healthy, upstream.respond = upstream.respond, slow_stream
     async with (
-        gateway_process(tmp_path, "--drain-seconds", "3", "--grace-seconds", "60") as gateway,
+        gateway_process(tmp_path, "--drain-seconds", "6", "--grace-seconds", "60") as gateway,
         aiohttp.ClientSession(gateway.url) as http,
     ):
         async with http.post(CHAT, json={**BODY, "stream": True}) as stream:
@@ -134,7 +134,7 @@ async def test_drains_on_sigterm(tmp_path: Path, upstream: FakeUpstream) -> None
             rest = await stream.text()
             assert '"two"' in rest
             assert rest.endswith("data: [DONE]\n\n")
-        assert await asyncio.wait_for(gateway.process.wait(), 30) == 0
+        assert await asyncio.wait_for(gateway.process.wait(), 60) == 0
 
 
 async def test_grace_is_bounded(tmp_path: Path, upstream: FakeUpstream) -> None:
@@ -156,7 +156,7 @@ async def test_grace_is_bounded(tmp_path: Path, upstream: FakeUpstream) -> None:
         rest = await stream.text()
         error = json.loads(rest.split("\n\n")[0].removeprefix("data: "))["error"]
         assert error["code"] == "overloaded"
-        assert await asyncio.wait_for(gateway.process.wait(), 30) == 0
+        assert await asyncio.wait_for(gateway.process.wait(), 60) == 0
 
 
 async def test_log_has_one_line_a_request_and_no_content(tmp_path: Path, upstream: FakeUpstream) -> None:
@@ -170,7 +170,7 @@ async def test_log_has_one_line_a_request_and_no_content(tmp_path: Path, upstrea
             await response.read()
         gateway.process.send_signal(signal.SIGTERM)
         os.kill(gateway.process.pid, signal.SIGTERM)
-        await asyncio.wait_for(gateway.process.wait(), 30)
+        await asyncio.wait_for(gateway.process.wait(), 60)
         text = gateway.log.read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     served = [line for line in lines if line["message"] == "served request"]

@@ -121,7 +121,7 @@ async def test_a_judge_sees_nothing_that_a_member_is_not_shown(
             running_gateway(
                 tmp_path, *models, entry("judge", judge.url), steps, policies=[policy(pii(*of, restore=True))]
             ) as gateway,
-            httpx2.AsyncClient(base_url=gateway.url) as client,
+            httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
         ):  # fmt: skip
             body = {"model": "steps", "messages": [{"role": "user", "content": f"Who is {MAIL}?"}]}
             found = await client.post("/v1/chat/completions", json=body)
@@ -148,7 +148,7 @@ async def test_who_moderates_sees_what_is_redacted(tmp_path: Path, upstream: Fak
         tmp_path, entry("chat", upstream.url, policies=(POLICY,)),
         entry("llama-guard", upstream.url, policies=(POLICY,)),
         entry("hidden", upstream.url, upstreamName="llama-guard-3"), policies=[guards],
-    ) as gateway, httpx2.AsyncClient(base_url=gateway.url) as client:  # fmt: skip
+    ) as gateway, httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:  # fmt: skip
         told = await client.post("/v1/moderations", json={"model": model, "input": [f"mail {MAIL}", "a cat"]})
         assert told.status_code == 200, told.text
         assert len(told.json()["results"]) == 2

@@ -15,7 +15,7 @@ async def say(gateway: RunningGateway, data: bytes) -> bytes:
     """Send on a connection of its own, and give all that is said until it ends."""
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(data)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         said = await reader.read(-1)
     writer.close()
     return said

@@ -120,7 +120,7 @@ class Load:
     """Requests through one gateway, plain and streamed in turn, until it is told to stop."""
 
     def __init__(self, url: str) -> None:
-        self._client = AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=20)
+        self._client = AsyncOpenAI(base_url=f"{url}/v1", api_key="unused", max_retries=0, timeout=60)
         self._ended = False
         self.answered = 0
         self.cut = 0

@@ -71,7 +71,12 @@ async def test_damaged_config_keeps_the_last_good_one(tmp_path: Path, upstream: 
         assert good == {"hash": hash_, "generations": {"test/chat": 1}, "error": None, "refused": {}}
         for damaged, word in (("{", "not JSON"), ('{"schemaVersion": 3}', "schemaVersion"), (None, "is not in")):
             file = gateway.directory / "config.json"
-            file.unlink() if damaged is None else file.write_text(damaged)
+            if damaged is None:
+                file.unlink()
+            else:
+                # At once, or what is there between two writes is an error of its own.
+                (gateway.directory / "..next").write_text(damaged)
+                (gateway.directory / "..next").replace(file)
             await eventually(lambda: word in (gateway.gateway.store.error or ""), what=f"the error about {word}")  # noqa: B023
             async with http.post(CHAT, json=_body("chat")) as response:
                 assert response.status == 200

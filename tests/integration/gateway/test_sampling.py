@@ -186,7 +186,7 @@ async def test_requests_go_on_when_redis_does_not_answer(
     tmp_path: Path, upstream: FakeUpstream, server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each is answered, what is lost is counted, and the log tells of it once and not each time."""
-    async with sampling(tmp_path, upstream, server, redis_seconds=0.5) as (gateway, client):
+    async with sampling(tmp_path, upstream, server) as (gateway, client):
         await ask(client, chat("before"))
         await outcome(gateway, "stored", 1)
         server.kill()

@@ -43,7 +43,7 @@ async def test_shapes_of_policies_together(tmp_path: Path) -> None:
     async with (
         FakeUpstream(answers) as upstream,
         running_gateway(tmp_path, *(entry(name, upstream.url) for name in models), kinds=shapes(state)) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         background: Background = gateway.gateway.deps.background
         state.background = lambda: background

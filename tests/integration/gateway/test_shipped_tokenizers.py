@@ -19,8 +19,8 @@ MESSAGES = [{"role": "user", "content": "a b"}]
 
 async def ask(gateway: RunningGateway, path: str, **fields: Any) -> httpx2.Response:
     """Ask the model `m`."""
-    async with httpx2.AsyncClient() as client:
-        return await client.post(f"{gateway.url}{path}", json={"model": "m", **fields}, timeout=20)
+    async with httpx2.AsyncClient(timeout=60) as client:
+        return await client.post(f"{gateway.url}{path}", json={"model": "m", **fields}, timeout=60)
 
 
 def telling(tokens: int, *, count: int = 77) -> Any:

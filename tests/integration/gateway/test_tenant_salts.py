@@ -33,7 +33,7 @@ async def serving(folder: Path, sim: Worker, **fields: Any) -> AsyncIterator[tup
     model = entry("sim", sim.url, **fields)
     async with (
         running_gateway(folder, model, keys=KEYS, insecure_no_auth=False) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client,
     ):
         yield gateway, client
 

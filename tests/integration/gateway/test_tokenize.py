@@ -27,8 +27,8 @@ def answers(document: Any, status: int = 200) -> Respond:
 
 async def ask(gateway: RunningGateway, path: str = "/tokenize", **fields: Any) -> httpx2.Response:
     """Ask for a count."""
-    async with httpx2.AsyncClient() as client:
-        return await client.post(f"{gateway.url}{path}", json={"model": "m", **fields}, timeout=20)
+    async with httpx2.AsyncClient(timeout=60) as client:
+        return await client.post(f"{gateway.url}{path}", json={"model": "m", **fields}, timeout=60)
 
 
 @pytest.mark.parametrize("path", ["/tokenize", "/v1/tokenize"])
@@ -122,9 +122,9 @@ async def test_what_cannot_be_counted_is_refused(tmp_path: Path, asked: dict[str
 
 async def count(gateway: RunningGateway, **fields: Any) -> httpx2.Response:
     """Ask as Anthropic's clients do."""
-    async with httpx2.AsyncClient() as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         document = {"model": "m", "messages": MESSAGES, **fields}
-        return await client.post(f"{gateway.url}/v1/messages/count_tokens", json=document, timeout=20)
+        return await client.post(f"{gateway.url}/v1/messages/count_tokens", json=document, timeout=60)
 
 
 def by_tokenize(document: Any, status: int = 200, *, without: int = 404) -> Respond:

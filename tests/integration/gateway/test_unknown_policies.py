@@ -46,14 +46,14 @@ def an_older_release(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def statuses(gateway: RunningGateway, *names: str) -> list[int]:
     """Ask each of these models."""
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
         body = {"messages": MESSAGES}
         return [(await client.post("/v1/chat/completions", json={"model": name, **body})).status_code for name in names]
 
 
 async def offered(gateway: RunningGateway) -> set[str]:
     """Give the models that it lists."""
-    async with httpx2.AsyncClient(base_url=gateway.url, timeout=30) as client:
+    async with httpx2.AsyncClient(base_url=gateway.url, timeout=60) as client:
         return {one["id"] for one in (await client.get("/v1/models")).json()["data"]}
 
 
