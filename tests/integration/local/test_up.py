@@ -58,7 +58,7 @@ class Up:
         """Everything that it has printed."""
         return self._output.read_text()
 
-    def wait_for(self, pattern: str, *, seconds: float = 30.0) -> str:
+    def wait_for(self, pattern: str, *, seconds: float = 120.0) -> str:
         """Wait until it has printed something; give that."""
         found = wait_until(lambda: re.search(pattern, self.output), seconds=seconds, what=f"{pattern!r} in the output")
         assert found is not None
@@ -68,7 +68,9 @@ class Up:
         """Change a manifest in place, as an editor does."""
         text = (self.folder / name).read_text()
         assert old in text
-        (self.folder / name).write_text(text.replace(old, new))
+        fresh = self.folder / f"{name}.tmp"
+        fresh.write_text(text.replace(old, new))
+        fresh.rename(self.folder / name)
 
     def engine_of(self, model: str) -> int:
         """Give the process id of a model's engine, once there is one alone: one that was replaced may still end."""
@@ -117,7 +119,7 @@ def running(tmp: Path, *arguments: str, manifests: Path = QUICKSTART, output: in
     finally:
         process.terminate()
         try:
-            process.wait(30)
+            process.wait(60)
         finally:
             process.kill()
             process.wait()
@@ -145,7 +147,7 @@ def up(session: Up, client: openai.OpenAI) -> Iterator[Up]:
 @pytest.fixture
 def client(session: Up) -> Iterator[openai.OpenAI]:
     """The official client, without retries: nothing is hidden."""
-    with openai.OpenAI(base_url=f"{session.url}/v1", api_key=session.key, max_retries=0, timeout=30) as client:
+    with openai.OpenAI(base_url=f"{session.url}/v1", api_key=session.key, max_retries=0, timeout=60) as client:
         yield client
 
 
@@ -218,7 +220,7 @@ def test_nobody_gets_in_without_the_key_that_was_printed(up: Up) -> None:
     assert up.output.count(f"\n  {up.key}\n") == 1
     assert stat.S_IMODE((up.state / "keys" / "api-key").stat().st_mode) == 0o600
     for key in ("none", "sk-capstan-made-up"):
-        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0, timeout=30) as stranger:
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0, timeout=60) as stranger:
             with pytest.raises(openai.AuthenticationError):
                 stranger.models.list()
             with pytest.raises(openai.AuthenticationError):
@@ -234,7 +236,7 @@ def test_keys_are_made_rotated_and_revoked_while_it_runs(up: Up) -> None:
     second = keys(up, "rotate", "first", "--grace", "1h")
     assert admits(up, second)
     assert admits(up, first)
-    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=second, max_retries=0, timeout=30) as alice:
+    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=second, max_retries=0, timeout=60) as alice:
         assert served(alice) == {"chat", "quick"}
         with pytest.raises(openai.NotFoundError):
             alice.embeddings.create(model="embed", input="x")
@@ -246,7 +248,7 @@ def test_keys_are_made_rotated_and_revoked_while_it_runs(up: Up) -> None:
 
 def status_of(up: Up, page: str) -> int:
     """Ask for a page without a credential."""
-    connection = http.client.HTTPConnection(up.url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(up.url.removeprefix("http://"), timeout=60)
     with closing(connection):
         connection.request("GET", f"/{page}")
         return connection.getresponse().status
@@ -260,7 +262,7 @@ def keys(up: Up, *words: str) -> str:
 
 def is_let_in(up: Up, key: str) -> bool:
     """Say whether a key is valid."""
-    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0, timeout=30) as client:
+    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0, timeout=60) as client:
         try:
             return bool(served(client))
         except openai.AuthenticationError:
@@ -369,7 +371,7 @@ def test_nothing_is_left_behind(tmp_path: Path, number: signal.Signals) -> None:
         up.wait_for("Ctrl-C stops everything")
         assert len(processes_of(up.state)) == 4
         up.process.send_signal(number)
-        code = up.process.wait(30)
+        code = up.process.wait(60)
         wait_until(lambda: processes_of(up.state) == [], what="the end of every child")
     assert code == (-number if number is signal.SIGKILL else 0)
 
@@ -381,12 +383,12 @@ def test_it_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
         up.process.stdout.readline()
         up.process.stdout.close()
         wait_until(lambda: up.key != "none", what="the key")
-        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=30) as client:
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=60) as client:
             wait_until(lambda: is_served(client, "chat"), what="the gateway")
             up.edit("chat.yaml", "servedName: chat", "servedName: talk")
             wait_until(lambda: is_served(client, "talk"), what="the new name")
         up.process.terminate()
-        assert up.process.wait(30) == 0
+        assert up.process.wait(60) == 0
 
 
 def test_the_key_outlives_the_session(tmp_path: Path) -> None:
@@ -416,7 +418,7 @@ def test_a_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with running(tmp_path, "--port", str(port)) as up:
-            assert up.process.wait(30) == 1
+            assert up.process.wait(60) == 1
             assert f"error: port {port} on 127.0.0.1 is in use" in up.output
             assert "--port" in up.output
             assert "starting" not in up.output
@@ -431,7 +433,7 @@ def test_an_engine_that_cannot_run_here_leaves_the_others_alone(tmp_path: Path) 
     with running(tmp_path, manifests=manifests) as up:
         up.wait_for("Ctrl-C stops everything")
         assert "embed: has no engine: engine TGI needs a cluster" in up.output
-        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=30) as client:
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=60) as client:
             assert answers(client, "chat")
 
 
@@ -440,7 +442,7 @@ def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:
     manifests = tmp_path / "empty"
     manifests.mkdir()
     with running(tmp_path, manifests=manifests) as up:
-        assert up.process.wait(30) == 1
+        assert up.process.wait(60) == 1
         assert "has no LLMModel that can be served" in up.output
 
 
@@ -505,7 +507,7 @@ def test_the_examples_of_routing_work(tmp_path: Path) -> None:
         shutil.copy(ROOT / "examples" / name, manifests)
     with running(tmp_path, "--engine", "Simulator", manifests=manifests) as up:
         up.wait_for("Ctrl-C stops everything")
-        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=30) as client:
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=60) as client:
             users = {user: route(client, "support-chat", user=user)[0] for user in map(str, range(25))}
             assert set(users.values()) == {"support-chat-v1", "support-chat-v2"}
             assert {user: route(client, "support-chat", user=user)[0] for user in users} == users
@@ -522,7 +524,7 @@ def test_the_example_of_a_cache_works(tmp_path: Path) -> None:
     shutil.copy(ROOT / "examples" / "cache.yaml", manifests)
     with running(tmp_path, "--engine", "Simulator", manifests=manifests) as up:
         up.wait_for("Ctrl-C stops everything")
-        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=30) as client:
+        with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=60) as client:
             heads = [in_cache(client, temperature=0.2) for _ in range(2)]
             assert [word for word, _ in heads] == ["miss", "hit-memory"]
             assert in_cache(client, temperature=0.9)[0] == "bypass"
@@ -579,7 +581,7 @@ def test_requests_wait_in_the_redis_that_is_named(tmp_path: Path) -> None:
         up.wait_for("queued: ready")
 
         def answered() -> str | None:
-            with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=20) as client:
+            with openai.OpenAI(base_url=f"{up.url}/v1", api_key=up.key, max_retries=0, timeout=60) as client:
                 try:
                     asked = client.chat.completions.create(
                         model="queued", messages=[{"role": "user", "content": "hello"}], max_tokens=5
@@ -630,13 +632,13 @@ def test_answers_of_the_example_are_sampled_and_judged(tmp_path: Path) -> None:
 
                 def judged() -> bool:
                     try:
-                        page = httpx2.get(f"http://127.0.0.1:{port}{SCORES_PATH}", timeout=10)
+                        page = httpx2.get(f"http://127.0.0.1:{port}{SCORES_PATH}", timeout=60)
                     except httpx2.HTTPError:
                         return False
                     scores = read_scores(page.content).models.get(model_id, ()) if page.status_code == 200 else ()
                     return {one.criterion for one in scores} == {"helpful", "polite"}
 
                 wait_until(judged, what="judgements")
-                assert redis.xlen(samples_key(model_id)) == 0
+                wait_until(lambda: redis.xlen(samples_key(model_id)) == 0, what="the end of the sample")
             finally:
                 scorer.terminate()

@@ -343,7 +343,7 @@ async def test_a_worker_that_ends_gives_back_what_it_has(
         first.give(ids[0], b"x")
         await gateway.begun(ids[0])
         worker.leave()
-        await eventually(lambda: gateway.state().workers == 0, seconds=8, every=0.01, what="leaving, said at once")
+        await eventually(lambda: gateway.state().workers == 0, seconds=9, every=0.01, what="leaving, said at once")
         later = gateway.ask()
     assert gateway.state().waiting[1] == 3
     assert gateway.state().workers == 0

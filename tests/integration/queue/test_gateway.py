@@ -116,7 +116,7 @@ async def test_a_client_that_leaves_while_a_worker_has_it(store: RedisServer, tm
             await (await stream).close()
         else:
             stream.cancel()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await worker.seen[0].unwanted.wait()
         await gateway.settled()
 
@@ -269,14 +269,14 @@ async def test_streams_that_wait_get_comments(store: RedisServer, tmp_path: Path
     async with gateway_of(store, tmp_path, stream_comment_seconds=0.05) as gateway, gateway.client() as client:
         stream = await client.chat.completions.create(**ASKED, stream=True)  # The head is there.
         assert "x-request-id" in stream.response.headers
-        assert list(store.client().scan_iter("*entry:*"))
+        await eventually(lambda: bool(list(store.client().scan_iter("*entry:*"))), what="the entry")
         async with queue_worker(store.port, reply):
             assert "".join([chunk.choices[0].delta.content or "" async for chunk in stream]) == "one two three"
 
 
 async def test_errors_behind_a_comment(store: RedisServer, tmp_path: Path) -> None:
     """What goes wrong behind a comment is told in a frame, as the head has been sent; the count is of what it was."""
-    model = entry("chat", queue=QUEUED, timeouts=Timeouts(totalSeconds=1))
+    model = entry("chat", queue=QUEUED, timeouts=Timeouts(totalSeconds=3))
     async with gateway_of(store, tmp_path, model, stream_comment_seconds=0.05) as gateway, gateway.client() as client:
         stream = await client.chat.completions.create(**ASKED, stream=True)
         assert stream.response.status_code == 200

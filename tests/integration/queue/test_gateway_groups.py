@@ -17,7 +17,7 @@ from support.redis_groups import redis_cluster, sentinel_group
 from support.wait import eventually
 
 pytestmark = pytest.mark.redis
-PATIENT = Timeouts(totalSeconds=60)
+PATIENT = Timeouts(totalSeconds=240)
 ANSWER = b"".join([frame("one "), frame("two", "stop"), b"data: [DONE]\n\n"])
 
 

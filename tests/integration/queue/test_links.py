@@ -38,7 +38,7 @@ async def test_work_is_taken_whatever_the_redis(kind: object, tmp_path: Path) ->
     with kind(tmp_path) as (url, client):  # type: ignore[operator]
         gateway = QueueGateway(client)
         engine = ScriptedEngine()
-        link = RedisLink(url, seconds=2.0)
+        link = RedisLink(url, seconds=10.0)
         async with consumer(url, engine, link=link) as worker:
             one, two, three = gateway.ask(), gateway.ask(), gateway.ask()
             await eventually(lambda: len(engine.running) == 3, every=0.01)

@@ -33,9 +33,10 @@ async def test_a_worker_that_is_killed_before_its_first_piece(server: RedisServe
     """Another worker answers, when the lease is over, and the client sees one whole answer."""
     with _simulator(server, "--ttft-ms", "3600000") as first:
         one = gateway.chat(more={"max_tokens": 5})
-        wait_until(lambda: _running(first) == 1, what="the first worker's work")
+        await eventually(lambda: gateway.state() and _running(first) == 1, what="the first worker's work")
         os.kill(first.process.pid, signal.SIGKILL)
-        with _simulator(server):
+        with _simulator(server, wait_ready=False) as second:
+            await ready(gateway, second)
             (answer,) = await gateway.done(one)
     assert (answer.ends, answer.attempts) == (["end"], {2})
     assert answer.body.endswith(b"data: [DONE]\n\n")
@@ -47,7 +48,8 @@ async def test_a_worker_that_is_killed_in_the_middle(server: RedisServer, gatewa
         one = gateway.chat(more={"max_tokens": 5})
         await gateway.begun(one)
         os.kill(first.process.pid, signal.SIGKILL)
-        with _simulator(server) as second:
+        with _simulator(server, wait_ready=False) as second:
+            await ready(gateway, second)
             (answer,) = await gateway.done(one)
             assert second.metric("capstan_worker_queue_taken_total") == 0
     assert answer.ends == ["lost"]
@@ -63,7 +65,8 @@ async def test_a_request_that_kills_its_workers_is_poison(server: RedisServer, g
                 lambda victim=victim: gateway.state().workers and _running(victim) == 1, what=f"attempt {attempt}"
             )
             os.kill(victim.process.pid, signal.SIGKILL)
-    with _simulator(server):
+    with _simulator(server, wait_ready=False) as last:
+        await ready(gateway, last)
         (answer,) = await gateway.done(one)
     assert answer.ends == ["poison"]
 
@@ -75,12 +78,14 @@ async def test_a_worker_that_is_told_to_end_finishes_what_runs(server: RedisServ
         ids = [gateway.chat(more={"max_tokens": 20, "min_tokens": 20}) for _ in range(4)]
         await gateway.begun(ids[0])
         first.process.send_signal(signal.SIGTERM)
-        assert await eventually(lambda: (first.process.poll() is not None and first.process.returncode == 0) or None)
+        await eventually(lambda: gateway.state() and first.process.poll() is not None, what="the end of the process")
+        assert first.process.returncode == 0
         gateway.read()
         answered = [one for one in ids if gateway.answers[one].done]
         assert len(answered) in (2, 3, 4)
         assert len(answered) == first_taken(gateway, ids)
-        with _simulator(server):
+        with _simulator(server, wait_ready=False) as second:
+            await ready(gateway, second)
             answers = await gateway.done(*ids)
     assert all(answer.ends == ["end"] for answer in answers)
 
@@ -101,15 +106,22 @@ async def test_a_hook_does_not_wait_for_queued_work(server: RedisServer, gateway
     assert answer.ends == ["lost"]
 
 
+async def ready(gateway: QueueGateway, one: Worker) -> None:
+    """Wait until a worker is there, as a gateway that is there all the time."""
+    await eventually(lambda: gateway.state() and one.is_ready(), what="the worker's readiness")
+
+
 async def test_two_workers_are_fair_to_tenants(server: RedisServer, gateway: QueueGateway) -> None:
     """A tenant that asks for very much before another one does not keep that one waiting: both are served in turn, and
     each entry is answered once."""
-    with _simulator(server, "--concurrency", "1", "--ttft-ms", "30") as one:
-        greedy = [gateway.chat(f"g{number}", tenant="greedy", more={"max_tokens": 1}) for number in range(16)]
-        modest = [gateway.chat(f"m{number}", tenant="modest", more={"max_tokens": 1}) for number in range(4)]
-        with _simulator(server, "--concurrency", "1", "--ttft-ms", "30") as two:
-            answers = await gateway.done(*greedy, *modest)
-            taken = [int(worker.metric("capstan_worker_queue_taken_total")) for worker in (one, two)]
+    greedy = [gateway.chat(f"g{number}", tenant="greedy", more={"max_tokens": 1}) for number in range(16)]
+    modest = [gateway.chat(f"m{number}", tenant="modest", more={"max_tokens": 1}) for number in range(4)]
+    flags = "--concurrency", "1", "--ttft-ms", "30"
+    with _simulator(server, *flags, wait_ready=False) as one, _simulator(server, *flags, wait_ready=False) as two:
+        for worker in (one, two):
+            await ready(gateway, worker)
+        answers = await gateway.done(*greedy, *modest)
+        taken = [int(worker.metric("capstan_worker_queue_taken_total")) for worker in (one, two)]
     assert sum(taken) == 20
     assert all(answer.ends == ["end"] for answer in answers)
     assert max(gateway.finished.index(one) for one in modest) < 12
@@ -124,7 +136,7 @@ async def test_a_sidecar_takes_queued_work(server: RedisServer, gateway: QueueGa
             ids = [gateway.chat(more={"max_tokens": 8, "min_tokens": 8}) for _ in range(6)]
             wrong = gateway.chat(model="nobody")
             *answers, refused = await gateway.done(*ids, wrong)
-            assert beside.metric("capstan_worker_queue_service_seconds_count") == 7
+            wait_until(lambda: beside.metric("capstan_worker_queue_service_seconds_count") == 7, what="the count")
     assert all(answer.ends == ["end"] for answer in answers)
     assert refused.head is not None
     assert (refused.head.status, json.loads(refused.body)["error"]["code"]) == (404, 404)

@@ -28,7 +28,7 @@ async def test_the_documented_rights_are_enough_and_no_more(tmp_path: Path) -> N
         gateway = QueueGateway(client)
         url = server.url.replace("redis://", "redis://capstan-worker@")
         engine = ScriptedEngine()
-        link = RedisLink(url, password="hunter2", seconds=2.0)
+        link = RedisLink(url, password="hunter2", seconds=10.0)
         async with consumer(url, engine, link=link) as worker:
             one, two = gateway.ask(), gateway.ask()
             await eventually(lambda: engine.has(one) and engine.has(two), every=0.01)

@@ -51,7 +51,7 @@ async def begin_stream(client: aiohttp.ClientSession, engine: Worker) -> aiohttp
 
 async def test_sigterm_finishes_streams_and_serves_late_requests(client):
     """After SIGTERM the worker is not ready, finishes its stream, answers new requests meanwhile, and exits with 0."""
-    with simulator("--tpot-ms", "20") as started:
+    with simulator("--tpot-ms", "60") as started:
         response = await begin_stream(client, started)
         started.process.send_signal(signal.SIGTERM)
         await eventually(lambda: get(f"{started.worker_url}/readyz") == (503, "draining\n"), what="not ready")
@@ -63,7 +63,7 @@ async def test_sigterm_finishes_streams_and_serves_late_requests(client):
 
 async def test_the_drain_hook_waits_for_the_stream(client):
     """/drain answers only when the stream has ended, and the SIGTERM that follows ends the process at once."""
-    with simulator("--tpot-ms", "20", "--settle-seconds", "1.5") as started:
+    with simulator("--tpot-ms", "20", "--settle-seconds", "3") as started:
         response = await begin_stream(client, started)
         hook = asyncio.create_task(client.get(started.drain_url))
         body = await response.content.read()
@@ -100,7 +100,7 @@ async def test_a_second_signal_ends_at_once(client):
 
 async def test_nobody_can_drain_over_the_network(client):
     """Whoever reaches the worker port can wait with /drain, whatever they show; the worker stays ready and serves."""
-    with simulator("--tpot-ms", "20") as started:
+    with simulator("--tpot-ms", "60") as started:
         stream = await begin_stream(client, started)
         strangers = [
             asyncio.create_task(client.get(f"{started.worker_url}/drain{query}")) for query in ("", "?token=drain")
@@ -118,7 +118,7 @@ async def test_nobody_can_drain_over_the_network(client):
 @pytest.mark.parametrize("kind", ["vLLM", "OpenAICompatible"])
 async def test_a_sidecar_drains_its_engine(client, kind: str):
     """The sidecar waits for the engine's stream, by the engine's metrics or by its open connections."""
-    with simulator("--tpot-ms", "20") as engine, sidecar_of(engine, kind=kind, settle="1.5") as sidecar:
+    with simulator("--tpot-ms", "20") as engine, sidecar_of(engine, kind=kind, settle="3") as sidecar:
         response = await begin_stream(client, engine)
         hook = asyncio.create_task(asyncio.to_thread(get, sidecar.drain_url))
         assert (await response.content.read()).endswith(b"data: [DONE]\n\n")
@@ -167,7 +167,7 @@ def test_prefixes_are_warm_before_ready(prefixes: Path, beside: bool):
                 pass
         body = json.dumps({"model": "sim", "messages": messages}).encode()
         request = urllib.request.Request(f"{engine.url}/v1/chat/completions", data=body)  # noqa: S310  # http only
-        with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
             usage = json.load(response)["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] > 300
 

@@ -23,7 +23,7 @@ def faulty() -> Iterator[Worker]:
 @pytest.fixture
 async def client() -> AsyncIterator[aiohttp.ClientSession]:
     """An HTTP client that keeps no connection."""
-    timeout = aiohttp.ClientTimeout(total=20)
+    timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)) as session:
         yield session
 
