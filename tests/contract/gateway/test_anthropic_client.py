@@ -232,7 +232,7 @@ async def test_hosted_stream_passes_untouched(
     gateway: RunningGateway, client: anthropic.AsyncAnthropic, hosted: FakeUpstream
 ) -> None:
     """Anthropic's events reach the client byte for byte, but for the model's name; usage is counted."""
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         reply = await http.post(f"{gateway.url}/v1/messages", json={**ASK, "model": "claude", "stream": True})
     sent = b"".join(stream_events([text("Hello there")]))
     assert reply.content == sent.replace(b'"model": "claude-x"', b'"model":"claude"')

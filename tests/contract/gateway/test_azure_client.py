@@ -108,7 +108,7 @@ async def test_errors(gateway: RunningGateway, engine: FakeUpstream) -> None:
 
 async def test_a_body_without_a_model_is_one(gateway: RunningGateway, engine: FakeUpstream) -> None:
     """The path says it; so does a path without a version, or one that names a hundred."""
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         for query in ("", "?api-version=2024-10-21", "?api-version=" + "x" * 100):
             reply = await http.post(
                 f"{gateway.url}/openai/deployments/chat/chat/completions{query}",

@@ -45,7 +45,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 
 def options(server: RedisServer, **settings: Any) -> dict[str, Any]:
     """Give settings with that Redis."""
-    return {"redis_url": server.url, "redis_seconds": 10.0, "redis_limit_seconds": 2.0, **settings}
+    return {"redis_url": server.url, "redis_seconds": 10.0, "redis_limit_seconds": 10.0, **settings}
 
 
 @pytest.fixture
@@ -92,8 +92,9 @@ async def test_the_way_of_a_response(client: openai.AsyncOpenAI, gateway: Runnin
     following = await client.responses.create(model="m", input="and?", previous_response_id=begun.id)
     assert following.output_text == "<and?>"
     assert [one["content"] for one in fake.requests[-1].document["messages"]] == ["hello", "<hello>", "and?"]
-    assert gateway.metric("gateway_background_responses_total", status="completed") == 1
-    assert gateway.metric("gateway_background_responses_running") == 0
+    counted = "gateway_background_responses_total"
+    await eventually(lambda: gateway.metric(counted, status="completed") == 1, what="the count")
+    await eventually(lambda: gateway.metric("gateway_background_responses_running") == 0, what="the end of its work")
     await client.responses.delete(begun.id)
     with pytest.raises(openai.NotFoundError):
         await client.responses.retrieve(begun.id)
@@ -408,7 +409,9 @@ async def test_policies_are_in_force(
     fake.gate.set()
     mail = "ada@lovelace.example.org"
     asked: dict[str, Any] = {"model": "m", "background": True, "input": f"write to {mail}", "instructions": mail}
-    guards = guard_entry("t", "g", GuardBody(input=(PiiGuard(name="pii", appliesTo=(Source.USER, Source.SYSTEM)),)))
+    guards = guard_entry(
+        "t", "g", GuardBody(input=(PiiGuard(name="pii", appliesTo=(Source.USER, Source.SYSTEM), timeoutMillis=60_000),))
+    )
     model = entry("m", upstream.url, policies=("GuardPolicy/t/g",))
     await gateway.configure(model, policies=[guards])
     done = await over(client, (await client.responses.create(**asked)).id)
@@ -420,7 +423,9 @@ async def test_policies_are_in_force(
         kept = b"".join(b"".join(looking.hgetall(key).values()) for key in looking.keys("capstan:responses:*resp_*"))
     assert b"[EMAIL_1]" in kept
     assert mail.encode() not in kept
-    block = GuardBody(input=(PiiGuard(name="pii", appliesTo=(Source.USER,), action=Action.BLOCK),))
+    block = GuardBody(
+        input=(PiiGuard(name="pii", appliesTo=(Source.USER,), timeoutMillis=60_000, action=Action.BLOCK),)
+    )
     await gateway.configure(model, policies=[guard_entry("t", "g", block)])
     before = len(fake.asked)
     blocked = await over(client, (await client.responses.create(**asked)).id)

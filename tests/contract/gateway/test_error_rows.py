@@ -155,6 +155,13 @@ async def gateway(tmp_path_factory: pytest.TempPathFactory, engine: FakeUpstream
         yield running
 
 
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def settled(gateway: RunningGateway) -> AsyncIterator[None]:
+    """No request of one test takes the only place from the next one's."""
+    yield
+    await gateway.settled()
+
+
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the clients would have slept, in order."""

@@ -65,7 +65,7 @@ def form(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def output(**fields: Any) -> GuardBody:
     """Give a policy with one guard of what models say."""
-    return GuardBody(output=(PiiGuard(name="pii", appliesTo=ANSWERED, **fields),))
+    return GuardBody(output=(PiiGuard(name="pii", appliesTo=ANSWERED, **{"timeoutMillis": 60_000, **fields}),))
 
 
 def piece(index: int = 0, finish: str | None = None, **content: Any) -> bytes:
@@ -253,8 +253,8 @@ async def test_a_guard_that_fails_ends_it_with_an_error(
 
 
 @pytest.mark.parametrize("body", [GuardBody(
-    input=(PiiGuard(name="in", appliesTo=(Source.USER,), restore=True),),
-    output=(PiiGuard(name="out", appliesTo=ANSWERED),),
+    input=(PiiGuard(name="in", appliesTo=(Source.USER,), timeoutMillis=60_000, restore=True),),
+    output=(PiiGuard(name="out", appliesTo=ANSWERED, timeoutMillis=60_000),),
 )])  # fmt: skip
 async def test_placeholders_are_undone_in_a_stream(gateway: RunningGateway, upstream: FakeUpstream) -> None:
     """What the client has said comes back as it was, in text and in arguments; what the model adds is redacted."""
@@ -272,8 +272,8 @@ async def test_placeholders_are_undone_in_a_stream(gateway: RunningGateway, upst
 
 
 @pytest.mark.parametrize("body", [GuardBody(output=(
-    PiiGuard(name="pii", appliesTo=ANSWERED),
-    FormatGuard(type="Format", name="short", appliesTo=(Source.TEXT,), maxCharacters=MOST),
+    PiiGuard(name="pii", appliesTo=ANSWERED, timeoutMillis=60_000),
+    FormatGuard(type="Format", name="short", appliesTo=(Source.TEXT,), timeoutMillis=60_000, maxCharacters=MOST),
 ))])  # fmt: skip
 async def test_a_guard_of_the_whole_answer(form: None, gateway: RunningGateway, upstream: FakeUpstream) -> None:
     """An answer that is judged as a whole comes at its end, redacted; one that has not the form is blocked."""
@@ -334,7 +334,9 @@ async def test_the_first_words_wait_for_one_window(gateway: RunningGateway, upst
         )
 
 
-@pytest.mark.parametrize("body", [GuardBody(mode=Mode.SHADOW, output=(PiiGuard(name="pii", appliesTo=ANSWERED),))])
+@pytest.mark.parametrize(
+    "body", [GuardBody(mode=Mode.SHADOW, output=(PiiGuard(name="pii", appliesTo=ANSWERED, timeoutMillis=60_000),))]
+)
 async def test_shadow_sees_a_stream_and_changes_nothing(gateway: RunningGateway, upstream: FakeUpstream) -> None:
     """A policy that looks on lets each piece go on as it comes, and counts what it would have done when it is over."""
     upstream.respond = says(f"{WORDS}{MAIL}.", size=10)

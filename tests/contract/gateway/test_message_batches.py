@@ -228,7 +228,7 @@ async def test_what_is_asked_wrongly_is_refused(
     """What cannot be a batch is refused with the place of what is wrong, in Anthropic's form, and leaves nothing."""
     async with (
         gateway_on(tmp_path, server, upstream, batch_lines=5, max_body_bytes=50_000) as gateway,
-        httpx2.AsyncClient(base_url=gateway.url) as http,
+        httpx2.AsyncClient(base_url=gateway.url, timeout=60) as http,
     ):
         answer = await http.post("/v1/messages/batches", json=body)
         assert answer.status_code in (400, 413)

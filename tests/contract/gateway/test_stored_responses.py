@@ -328,7 +328,7 @@ async def test_without_redis_requests_are_served(
 
 async def test_a_redis_that_hangs(tmp_path: Path, engine: FakeUpstream, server: RedisServer) -> None:
     """With a Redis that answers nothing, and keeps its connections, the same holds; what waits is written later."""
-    options = {"redis_url": server.url, "redis_seconds": 0.3}
+    options = {"redis_url": server.url, "redis_seconds": 2.0}
     async with running_gateway(tmp_path, *models(engine), **options) as gateway, gateway.client() as client:
         first = await client.responses.create(**ASK)
         kept = "gateway_stored_responses_total"

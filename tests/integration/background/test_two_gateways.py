@@ -114,7 +114,7 @@ async def test_redis_that_is_away_is_waited_for(
 ) -> None:
     """An answer that comes while Redis is away is stored when it is back: nothing is asked again. Meanwhile nothing is
     acknowledged that would not be kept."""
-    settings = {"redis_url": server.url, "redis_seconds": 1.0}
+    settings = {"redis_url": server.url, "redis_seconds": 5.0}
     async with (
         running_gateway(tmp_path, entry("m", upstream.url), **settings) as gateway,
         gateway.client() as client,
@@ -180,7 +180,7 @@ async def test_the_class_of_who_asks(tmp_path: Path, server: RedisServer, upstre
     async def answer(job: Job) -> None:
         await job.answer(completion("there"))
 
-    settings = {"redis_url": server.url, "redis_seconds": 10.0, "redis_limit_seconds": 2.0}
+    settings = {"redis_url": server.url, "redis_seconds": 10.0, "redis_limit_seconds": 10.0}
     async with (
         running_gateway(tmp_path, entry("m", upstream.url, queue=QUEUED), **settings) as gateway,
         gateway.client() as client,
@@ -189,7 +189,9 @@ async def test_the_class_of_who_asks(tmp_path: Path, server: RedisServer, upstre
         def waiting(name: str) -> float:
             return gateway.metric("gateway_queue_waiting", model="m", **{"class": name})
 
-        guards = guard_entry("t", "g", GuardBody(input=(PiiGuard(name="pii", appliesTo=(Source.USER,)),)))
+        guards = guard_entry(
+            "t", "g", GuardBody(input=(PiiGuard(name="pii", appliesTo=(Source.USER,), timeoutMillis=60_000),))
+        )
         guarded = entry("m", upstream.url, queue=QUEUED, policies=("GuardPolicy/t/g",))
         await gateway.configure(guarded, policies=[guards])
         begun = await client.responses.create(**ASK)
