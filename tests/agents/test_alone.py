@@ -97,7 +97,8 @@ def test_a_lost_server_is_a_closed_connection() -> None:
     """Where nobody listens outside, the program's connection is closed, and it need not wait."""
     if not can_be_alone():
         lacking("namespaces (unshare)")
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    done = python(port, f"import socket; print(socket.create_connection(('127.0.0.1', {port}), 30).recv(1))")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # It does not listen; and nobody else gets its port.
+        port = taken.getsockname()[1]
+        done = python(port, f"import socket; print(socket.create_connection(('127.0.0.1', {port}), 30).recv(1))")
     assert done.stdout == "b''\n", done.stderr

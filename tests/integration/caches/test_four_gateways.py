@@ -51,7 +51,7 @@ async def test_two_tenants_with_one_prompt_are_never_given_each_others_answers(t
                     "--redis-url",
                     redis.url,
                     "--redis-limit-seconds",
-                    "2",
+                    "10",
                     policies=[policy],
                     keys=keys,
                 )

@@ -23,7 +23,7 @@ from support.worker import Worker, worker
 MESSAGES = [{"role": "user", "content": "Say something, please."}]
 PREFILLED = [*MESSAGES, {"role": "assistant", "content": "Well,"}]
 TIMEOUTS = Timeouts(firstTokenSeconds=30, idleSeconds=30, totalSeconds=60)
-IMPATIENT = Timeouts(firstTokenSeconds=1.0, idleSeconds=1.0, totalSeconds=60)
+IMPATIENT = Timeouts(firstTokenSeconds=3.0, idleSeconds=3.0, totalSeconds=60)
 HURRIED = Timeouts(firstTokenSeconds=1.0, idleSeconds=1.0, totalSeconds=3)
 SILENT = {"06s": IMPATIENT, "06w": HURRIED, "07": IMPATIENT, "09": IMPATIENT}
 """The scenarios in which an engine says nothing for too long."""

@@ -96,7 +96,7 @@ async def test_exactly_fifty(tmp_path: Path, flags: tuple[str, ...]) -> None:
         with ExitStack() as stack:
             server = stack.enter_context(redis_server(tmp_path))
             places = [tmp_path / f"g{number}" for number in range(GATEWAYS)]
-            options = ["--redis-url", server.url, "--redis-limit-seconds", "10", "--gateways", str(GATEWAYS), *flags]
+            options = ["--redis-url", server.url, "--redis-limit-seconds", "30", "--gateways", str(GATEWAYS), *flags]
             gateways = []
             for place in places:
                 place.mkdir()

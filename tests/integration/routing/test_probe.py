@@ -27,12 +27,12 @@ FAST = ProbeSettings(
     idle_seconds=0.05,
     request_seconds=0.05,
     retry_seconds=0.02,
-    readiness_timeout=0.2,
-    request_timeout=0.2,
+    readiness_timeout=1.0,
+    request_timeout=1.0,
     tick_seconds=0.01,
 )
 READINESS_ONLY = ProbeSettings(
-    idle_seconds=0.05, request_seconds=0, retry_seconds=0.02, readiness_timeout=0.2, tick_seconds=0.01
+    idle_seconds=0.05, request_seconds=0, retry_seconds=0.02, readiness_timeout=1.0, tick_seconds=0.01
 )
 
 
@@ -170,7 +170,7 @@ async def test_an_endpoint_that_leaves_is_forgotten_and_its_probe_cut_off() -> N
         assert watched.prober is not None
         await eventually(lambda: bool(server.heads), what="a probe")
         watched.endpoints.replace(())
-        await asyncio.wait_for(server.gone.wait(), 30)
+        await asyncio.wait_for(server.gone.wait(), 60)
         assert watched.prober.known == frozenset()
 
 

@@ -56,7 +56,7 @@ async def test_the_standard_library(gateway: RunningGateway) -> None:
     """Python's own client is served over and over on one connection: plain, in a stream, and refused."""
 
     def talk() -> list[tuple[int, bool]]:
-        client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+        client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
         told = []
         for method, path, body in (
             ("POST", PATH, chat()), ("POST", PATH, chat(stream=True)), ("GET", "/v1/models", None),
@@ -77,7 +77,7 @@ async def test_a_body_in_chunks(gateway: RunningGateway, upstream: FakeUpstream)
     """A body without a length, sent in chunks, reaches the engine whole."""
 
     def talk() -> int:
-        client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+        client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
         whole = chat(100_000)
         pieces = (whole[start : start + 7000] for start in range(0, len(whole), 7000))
         client.request("POST", PATH, pieces, JSON, encode_chunked=True)
@@ -121,7 +121,7 @@ async def test_an_upload_above_the_limit_is_told_so(gateway: RunningGateway, siz
     """A client that reads only when it has sent everything learns that its body was too large."""
 
     def talk() -> int:
-        client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=30)
+        client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
         client.request("POST", PATH, chat(size), JSON)
         status = client.getresponse().status
         client.close()

@@ -29,7 +29,7 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
 @pytest.fixture
 async def links(server: RedisServer) -> AsyncIterator[list[Links]]:
     """Connections of two replicas."""
-    made = [make_links(read_address(server.url), seconds=2.0, rng=RNG) for _ in range(2)]
+    made = [make_links(read_address(server.url), seconds=10.0, rng=RNG) for _ in range(2)]
     for one in made:
         one.start()
     await eventually(lambda: all(one.connected for one in made))

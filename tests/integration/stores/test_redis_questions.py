@@ -51,7 +51,7 @@ class Replica:
         self.codec: QuestionCodec | None = QuestionCodec(secret)
         self.index = Neighbours(most=most)
         rng = random.Random(1)  # noqa: S311 - pauses
-        self.links = make_links(read_address(url), seconds=2.0, rng=rng)
+        self.links = make_links(read_address(url), seconds=10.0, rng=rng)
         self.warmed = 0
         self.questions = RedisQuestions(
             self.links, policy=policy, index=self.index, codec=lambda: self.codec, most=most, ttl_ms=ttl_ms,

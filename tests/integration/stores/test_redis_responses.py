@@ -168,7 +168,7 @@ async def test_those_that_ended_count_no_more(server: RedisServer) -> None:
     short = Bounds(seconds=1, response_bytes=100_000, responses=3, tenant_bytes=200_000)
     async with rig(server.url, short) as made:
         await made.put("r1")
-        await eventually(lambda: made.kept("r1"), seconds=5)
+        assert made.counts == ["kept"]
         await eventually(lambda: _is_gone(made, "r1"), what="the end of the response")
         await made.put("r2")
         with server.client() as client:
@@ -229,7 +229,7 @@ async def test_killed_and_started_again(server: RedisServer) -> None:
 
 async def test_stopped_in_the_middle(server: RedisServer) -> None:
     """A Redis that keeps connections and answers nothing costs its deadline, and takes what waits when it goes on."""
-    async with rig(server.url, seconds=0.3) as made:
+    async with rig(server.url, seconds=2.0) as made:
         await made.put("r1")
         server.pause()
         assert made.store.keep("t", "r2", Stored(b"x", b"[]"))
@@ -281,11 +281,11 @@ async def test_the_password(tmp_path: Path) -> None:
             (plain, "s3cr@t/ü"),
             (f"redis://default@127.0.0.1:{server.port}", "s3cr@t/ü"),
         ):
-            store = RedisStore(url, password=password, rng=RNG)
+            store = RedisStore(url, password=password, rng=RNG, seconds=10)
             assert await store.read("x", ["y"]) == [None]
             await store.aclose()
         for password in (None, "hunter2"):
-            store = RedisStore(plain, password=password, rng=RNG)
+            store = RedisStore(plain, password=password, rng=RNG, seconds=10)
             with pytest.raises(StoreDown) as raised:
                 await store.read("x", ["y"])
             assert "hunter2" not in str(raised.value)
@@ -354,7 +354,7 @@ async def test_another_database(server: RedisServer) -> None:
         client.hset("k", "f", "v")
     found = []
     for number in (3, 0):
-        store = RedisStore(f"redis://127.0.0.1:{server.port}/{number}", rng=RNG)
+        store = RedisStore(f"redis://127.0.0.1:{server.port}/{number}", rng=RNG, seconds=10)
         found += await store.read("k", ["f"])
         await store.aclose()
     assert found == [b"v", None]

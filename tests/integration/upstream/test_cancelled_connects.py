@@ -124,6 +124,6 @@ async def test_cancelled_in_a_handshake(client: Http1Client, tmp_path: Path) -> 
         await eventually(lambda: server.connections == 1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await asyncio.wait_for(server.gone.wait(), 30)
+        await asyncio.wait_for(server.gone.wait(), 60)
         assert none_left(client)
     await client.aclose()

@@ -185,7 +185,7 @@ async def test_a_stall_passes_the_deadline_of_its_place(
         with pytest.raises(DeadlineExceeded) as raised:
             await call(client, at(server.port), **options)
         assert (raised.value.kind, raised.value.sent) == (kind, True)
-        await asyncio.wait_for(server.gone.wait(), 30)
+        await asyncio.wait_for(server.gone.wait(), 60)
 
 
 async def test_a_trickle_passes_the_total_deadline(client: Http1Client) -> None:
@@ -266,7 +266,7 @@ async def test_a_body_larger_than_the_reader_allows_is_refused(client: Http1Clie
         response = await client.send(at(server.port), method=b"POST", path=b"/x")
         with pytest.raises(BodyTooLarge):
             await response.read(4999)
-        await asyncio.wait_for(server.gone.wait(), 30)
+        await asyncio.wait_for(server.gone.wait(), 60)
 
 
 @pytest.mark.parametrize("garbage", [b"x", b"\0\0\0", b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil", b"HTTP/1.1"])
@@ -288,7 +288,7 @@ async def test_bytes_after_a_response_are_nobodys_response(client: Http1Client, 
     async with raw_server(script) as server:
         endpoint = at(server.port)
         assert await call(client, endpoint, repeatable=True) == b"hello"
-        await asyncio.wait_for(server.gone.wait(), 30)
+        await asyncio.wait_for(server.gone.wait(), 60)
         assert await call(client, endpoint, repeatable=True) == b"good"
         assert server.connections == 2
 
@@ -397,7 +397,7 @@ async def test_cancelling_closes_the_connection(client: Http1Client, answer: byt
         task = asyncio.create_task(reader())
         await eventually(lambda: server.heads)
         task.cancel()
-        await asyncio.wait_for(server.gone.wait(), 30)
+        await asyncio.wait_for(server.gone.wait(), 60)
         with pytest.raises(asyncio.CancelledError):
             await task
 

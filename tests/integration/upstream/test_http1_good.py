@@ -213,10 +213,10 @@ async def test_the_slow_reader_deadline_is_not_the_servers(client: Http1Client) 
 
     proceed = asyncio.Event()
     async with raw_server(script) as server:
-        response = await client.send(at(server.port), method=b"GET", path=b"/", idle_timeout=0.05)
+        response = await client.send(at(server.port), method=b"GET", path=b"/", idle_timeout=0.5)
         assert await response.receive() == b"abc"
         loop = asyncio.get_running_loop()
-        later = loop.time() + 0.15
+        later = loop.time() + 0.75
         await eventually(lambda: loop.time() > later)
         proceed.set()
         await eventually(lambda: response.complete, every=0.01)
@@ -234,7 +234,7 @@ async def test_idle_connections_are_closed_in_time() -> None:
 
     async with raw_server(script) as server:
         await get(client, at(server.port))
-        await asyncio.wait_for(server.gone.wait(), 30)
+        await asyncio.wait_for(server.gone.wait(), 60)
         await eventually(lambda: client.connections() == {})
     await client.aclose()
 
@@ -258,7 +258,7 @@ async def test_close_idle_closes_only_what_is_idle(client: Http1Client) -> None:
         busy = await client.send(endpoint, method=b"GET", path=b"/")
         await get(client, endpoint)
         client.close_idle(endpoint.id)
-        await asyncio.wait_for(server.gone.wait(), 30)
+        await asyncio.wait_for(server.gone.wait(), 60)
         proceed.set()
         assert await busy.read(100) == b"body"
 
