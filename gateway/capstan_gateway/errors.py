@@ -15,6 +15,7 @@
     ├── ModelNotFound         404   use a model that exists
     ├── ModelNotReady         503   try again later: the model has no ready endpoint, or none that comes up
     ├── Overloaded            503   try again in a second: this gateway is full
+    │   └── Unconfigured      503   or has no config yet
     ├── ShuttingDown          503   try again: another replica answers
     ├── StoreUnavailable      503   try again: what is stored cannot be read now
     ├── LimitReached          429   wait as long as it says, and try again
@@ -180,6 +181,13 @@ class Overloaded(GatewayError):
 
     def __init__(self, message: str = NO_ROOM, *, headers: tuple[Header, ...] = TRY_AGAIN) -> None:
         super().__init__(message, headers=headers)
+
+
+class Unconfigured(Overloaded):
+    """The gateway has no config yet: what it serves, and whom, it cannot know."""
+
+    def __init__(self) -> None:
+        super().__init__("the gateway has no configuration yet; try again")
 
 
 class ShuttingDown(GatewayError):

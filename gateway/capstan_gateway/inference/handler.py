@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from capstan_contract.names import REQUEST_ID_HEADER
 from capstan_gateway.background.port import Slot
 from capstan_gateway.config.runtime import Runtime
-from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded
+from capstan_gateway.errors import GatewayError, MethodNotAllowed, Overloaded, Unconfigured
 from capstan_gateway.identity.credential import API_KEY, AUTHORIZATION, CREDENTIAL_HEADERS, X_API_KEY, credential_of
 from capstan_gateway.identity.gate import Gate
 from capstan_gateway.identity.principal import NOBODY, Principal
@@ -176,6 +176,5 @@ class InferenceHandler:
         # To a client that waits a moment, a connection of another replica is as good.
         exchange.keep_alive = False
         if runtime is None:
-            error = Overloaded("the gateway has no configuration yet; try again")
-            return Reason.NO_CONFIG, error
+            return Reason.NO_CONFIG, Unconfigured()
         return Reason.CONCURRENCY, Overloaded("the gateway is full; try again")

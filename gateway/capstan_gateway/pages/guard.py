@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from fastapi import Request
 
 from capstan_gateway.config.runtime import Runtime
-from capstan_gateway.errors import GatewayError
+from capstan_gateway.errors import GatewayError, Unauthenticated, Unconfigured
 from capstan_gateway.identity.admin_key import AdminKey, Standing
 from capstan_gateway.identity.credential import find_credential
 from capstan_gateway.identity.gate import Gate
@@ -96,7 +96,15 @@ class ApiGuard:
         if self._admin is not None and is_admin(path):
             return self._admin(path, credential)
         runtime = self._current()
-        return self._gate.admit(credential, NO_KEYS if runtime is None else runtime.keyring)
+        if runtime is not None:
+            return self._gate.admit(credential, runtime.keyring)
+        try:
+            return self._gate.admit(credential, NO_KEYS)
+        except Unauthenticated:
+            if not credential:
+                raise
+            # NB: the config has the keys, and it may be one of them: who hears of a wrong key does not try it again.
+            raise Unconfigured from None
 
 
 class AdminGuard:

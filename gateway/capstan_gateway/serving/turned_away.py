@@ -5,7 +5,14 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 from capstan_contract.names import REQUEST_ID_HEADER
-from capstan_gateway.errors import GatewayError, HeadersTooLarge, IdentityUnavailable, Overloaded, Unauthenticated
+from capstan_gateway.errors import (
+    GatewayError,
+    HeadersTooLarge,
+    IdentityUnavailable,
+    Overloaded,
+    Unauthenticated,
+    Unconfigured,
+)
 from capstan_gateway.headers import Header, find_header
 from capstan_gateway.serving.request_ids import RequestIds
 
@@ -43,6 +50,8 @@ class Reason(StrEnum):
             return cls.HEAD
         if isinstance(error, Unauthenticated | IdentityUnavailable):
             return cls.UNAUTHENTICATED if isinstance(error, Unauthenticated) else cls.IDENTITY
+        if isinstance(error, Unconfigured):
+            return cls.NO_CONFIG
         return cls.MEMORY if isinstance(error, Overloaded) else cls.MALFORMED
 
 

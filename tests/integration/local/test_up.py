@@ -166,7 +166,7 @@ def is_served(client: openai.OpenAI, name: str) -> bool:
     """Say whether the gateway answers and lists a name."""
     try:
         return name in served(client)
-    except openai.APIConnectionError:
+    except (openai.APIConnectionError, openai.InternalServerError):  # It is not there, or has no config yet.
         return False
 
 

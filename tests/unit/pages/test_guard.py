@@ -1,13 +1,17 @@
 """Who may read which page."""
 
 from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from capstan_gateway.errors import Unauthenticated
+from capstan_gateway.errors import Unauthenticated, Unconfigured
 from capstan_gateway.identity.admin_key import AdminKey
 from capstan_gateway.identity.gate import Gate
+from capstan_gateway.identity.keyring import NO_KEYS
 from capstan_gateway.pages.guard import AdminGuard, ApiGuard, Guard
+from capstan_gateway.serving.turned_away import Reason
 from support.keys import key_text
 
 ADMIN_KEY = b"admin-admin-admin-admin"
@@ -45,6 +49,11 @@ def open_paths(guard: Guard, credential: bytes = b"") -> set[bytes]:
     return found
 
 
+def without_keys() -> Any:
+    """Give a config that lets nobody in."""
+    return SimpleNamespace(keyring=NO_KEYS)
+
+
 HEALTH = {b"/healthz"}
 METRICS = {b"/metrics"}
 CONFIG = {b"/internal/config"}
@@ -80,16 +89,26 @@ def test_admin_pages(key: AdminKey, apart: bool, metrics_open: bool, everybody: 
 )
 def test_pages_of_the_api_are_closed_unless_they_are_open(path: bytes) -> None:
     """Every path but the few that are open asks for a credential, also one that is no page."""
-    guard = ApiGuard(Gate(), lambda: None)
+    guard = ApiGuard(Gate(), without_keys)
     with pytest.raises(Unauthenticated):
         guard(path, key_text("a").encode())
     for one in (b"/", b"/api/hello", b"/healthz", b"/readyz"):
         assert guard(one, b"") is None
 
 
+def test_a_key_is_not_wrong_as_long_as_nobody_knows_the_keys() -> None:
+    """Without a config yet who sends one is told to come back, on every page as where models are asked."""
+    guard = ApiGuard(Gate(), lambda: None)
+    with pytest.raises(Unconfigured) as told:
+        guard(b"/v1/models", key_text("a").encode())
+    assert (told.value.status, Reason.of(told.value)) == (503, Reason.NO_CONFIG)
+    with pytest.raises(Unauthenticated):
+        guard(b"/v1/models", b"")
+
+
 def test_a_key_of_the_api_is_no_key_of_the_admin() -> None:
     """On one port, each part asks for its own credential; the admin's is none of the API's."""
-    guard = ApiGuard(Gate(), lambda: None, AdminGuard(known(), apart=False, metrics_open=True, everybody=False))
+    guard = ApiGuard(Gate(), without_keys, AdminGuard(known(), apart=False, metrics_open=True, everybody=False))
     for path, credential in product((b"/internal/config", b"/internal", b"/metrics"), (key_text("a").encode(), b"")):
         with pytest.raises(Unauthenticated):
             guard(path, credential)
