@@ -162,7 +162,10 @@ async def test_a_worker_that_is_lost_in_the_middle(store: RedisServer, tmp_path:
 )
 async def test_failures(store: RedisServer, tmp_path: Path, failure: Failure, status: int, code: str) -> None:
     """Each failure is told as a broken engine's, a deadline's, or as what it is."""
-    async with gateway_of(store, tmp_path) as gateway, gateway.client() as client:
+    # NB: whoever is told that the time is over waits for its end, by its own clock.
+    timeouts = Timeouts(totalSeconds=10) if failure is Failure.EXPIRED else SOON
+    model = entry("chat", queue=QUEUED, timeouts=timeouts)
+    async with gateway_of(store, tmp_path, model) as gateway, gateway.client() as client:
         async with queue_worker(store.port, lambda job: job.fail(failure)):  # type: ignore[arg-type,return-value]
             with pytest.raises(openai.APIStatusError) as failed:
                 await client.chat.completions.create(**ASKED)

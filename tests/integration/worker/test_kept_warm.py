@@ -55,9 +55,11 @@ def _comes_back(engine: Worker, keeper: Worker) -> None:
     assert keeper.metric(RECOMPUTED) == 0
     flood(engine)
     wait_until(lambda: keeper.metric(RECOMPUTED) > 0, what="the prefix is computed again")
-    # It may have been in the middle of the flood: whoever finds it there now is the worker.
-    found = keeper.metric("vllm:prefix_cache_hits_total")
-    wait_until(lambda: keeper.metric("vllm:prefix_cache_hits_total") > found, what="the prefix is warm again")
+    # It may have been in the middle of the flood: for what is computed now the worker looks once more.
+    looks = lambda: (keeper.metric("vllm:prefix_cache_hits_total"), keeper.metric(RECOMPUTED))  # noqa: E731
+    before = looks()
+    post_json(f"{engine.url}/v1/completions", {"model": "sim", "prompt": "one more", "max_tokens": 1})
+    wait_until(lambda: looks() != before, what="the prefix is warm again")
     assert cached(engine) > 0.8
 
 
