@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import aiohttp
 import pytest
 
 from capstan_contract.config import ExternalBackend, ExternalEndpoint, Provider, Timeouts
+from capstan_gateway.pipeline import call
 from capstan_gateway.routing.breaker import BreakerState
+from capstan_gateway.routing.port import Call
 from fakes.openai_upstream import FakeUpstream, Received, Respond, Wire, frame, stall
 from support.gateway import RunningGateway, entry, running_gateway
 
@@ -47,8 +50,12 @@ async def ask(
 
 @pytest.mark.parametrize("respond", [long, cut, stalls])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_status_of_a_refusal_stays(tmp_path: Path, respond: Respond, stream: bool) -> None:
+async def test_the_status_of_a_refusal_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, respond: Respond, stream: bool
+) -> None:
     """A 4xx is the client's, with what could be read of its message: no fallback answers, and nobody is blamed."""
+    # No setting says how long the pieces of an answer that is no stream may be apart: a minute.
+    monkeypatch.setattr(call, "Call", partial(Call, idle_seconds=1.0))
     async with FakeUpstream(respond) as upstream, FakeUpstream() as other:
         timeouts = Timeouts(idleSeconds=1)
         models = (entry("chat", upstream.url, fallbacks=("b",), timeouts=timeouts), entry("b", other.url))
