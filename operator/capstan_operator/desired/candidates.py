@@ -160,7 +160,10 @@ def _not_allowed(draft: ModelEntry, key: ObjectKey, rules: NameRules) -> tuple[L
 
 def _faulty(model: Model, faults: Iterable[Fault], live: LiveConfig, rules: NameRules) -> Candidate:
     """A faulty edit takes a running model out of nothing: what was accepted last stays, if it was of this object."""
-    verdict = invalid(faults)
+    return _unusable(model, invalid(faults), live, rules)
+
+
+def _unusable(model: Model, verdict: Verdict, live: LiveConfig, rules: NameRules) -> Candidate:
     last = live.entries.get(str(model.key))
     if last is None:
         return _only_reserved(model, verdict, live, rules)
@@ -175,6 +178,11 @@ def unread_candidates(live: LiveConfig, namespaces: frozenset[str], rules: NameR
         if key.namespace in namespaces:
             model = Model(key=key, uid=last.uid if last else "", generation=0, created="", spec=None)
             yield _kept(model, unread, last, rules) if last else _only_reserved(model, unread, live, rules)
+
+
+def unread_candidate(model: Model, live: LiveConfig, rules: NameRules) -> Candidate:
+    """Give what is live of a model of which nobody knows what its profile gives, to stay as it is."""
+    return _unusable(model, Verdict(accepted=False, reason=UNREAD, message="its profile cannot be read"), live, rules)
 
 
 def held_candidate(candidate: Candidate, verdict: Verdict, last: ModelEntry, rules: NameRules) -> Candidate:

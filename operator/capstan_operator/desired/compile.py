@@ -9,7 +9,7 @@ Nothing that one namespace writes changes what the names of another one reach: n
 are of the model's own namespace, and fallbacks are bound here to models that the namespace may use.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
@@ -24,6 +24,7 @@ from capstan_operator.desired.candidates import (
     held_candidate,
     invalid,
     judge_alone,
+    unread_candidate,
     unread_candidates,
 )
 from capstan_operator.desired.claims import Awards, award
@@ -85,13 +86,14 @@ class Compiler:
         live: LiveConfig | None = None,
         rules: NameRules = NO_RULES,
         unread: frozenset[str] = frozenset(),
+        unread_models: Sequence[Model] = (),
         held: Mapping[ObjectKey, Verdict] = MappingProxyType({}),
     ) -> CompiledGateway:
         """Compile: see `compile_gateway`.
 
         Of namespaces that are `unread` nobody knows the models: what is live of them stays as it is. So does what is
-        live of the models that are `held` (see `hold`), which get these verdicts. `prices` is what hosted models cost
-        that do not say it.
+        live of `unread_models`, whose specs are not whole, and of the models that are `held` (see `hold`), which get
+        these verdicts. `prices` is what hosted models cost that do not say it.
         """
         live = live or LiveConfig()
         self._drafts.price_by(prices)
@@ -101,6 +103,8 @@ class Compiler:
             for key, model in sorted(known.items())
         }
         self._drafts.keep_only(known)
+        candidates |= {model.key: unread_candidate(model, live, rules) for model in unread_models}
+        known |= {model.key: model for model in unread_models}
         away = unread - {key.namespace for key in known}
         candidates |= {one.key: one for one in unread_candidates(live, away, rules)}
         for key, verdict in held.items():

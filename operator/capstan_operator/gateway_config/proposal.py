@@ -200,6 +200,7 @@ class Proposer:
                 live=live,
                 rules=self._rules,
                 unread=listed.unknown,
+                unread_models=listed.unread,
                 held=held,
             )
             hold = decide_hold(live, listed.models, compiled, percent=percent, seen=seen, held=self._held)
@@ -234,14 +235,17 @@ class Proposer:
             return LiveConfig.of(written, self._inherited)
         if listed.unknown and self._writer.index is not None:
             raise Retryable(f"namespaces were never read: {', '.join(sorted(listed.unknown))}")
+        if listed.unread and self._writer.index is not None:
+            raise Retryable("profiles were never read")
         return LiveConfig(reserved=self._inherited)
 
     async def _load(self, listed: AllModels) -> None:
         """Take over from the process before."""
         await self._writer.load()
         self._is_loaded = True
-        self._inherited = reserved_by_status(listed.models)
-        self._held = frozenset(model.key for model in listed.models if _says_held(model))
+        known = (*listed.models, *listed.unread)
+        self._inherited = reserved_by_status(known)
+        self._held = frozenset(model.key for model in known if _says_held(model))
         if self._writer.written is None and self._writer.index is not None:
             text = "the live gateway config cannot be read: names go by age, and no faulty model keeps its entry"
             log.warning(text)
@@ -251,7 +255,8 @@ class Proposer:
         """Do not believe that many models are gone before some of them were asked for by name, where this listing has
         looked for them: in other namespaces nobody can tell, and need not."""
         gone = vanished(live, listed.models, percent=self._settings.max_dropped_percent)
-        missing = [key for key in gone if self._is_read(key.namespace, listed)]
+        unread = {model.key for model in listed.unread}
+        missing = [key for key in gone if key not in unread and self._is_read(key.namespace, listed)]
         step = max(len(missing) // MOST_LOOKUPS, 1)
         found = await asyncio.gather(*(self._exists(key) for key in missing[::step][:MOST_LOOKUPS]))
         if any(found):

@@ -107,7 +107,7 @@ class GatewayState:
 
 def recheck_after(listed: AllModels, policies: AllPolicies) -> float | None:
     """Give the seconds after which what could not be read is tried again; None when all could."""
-    if listed.unreadable or policies.is_unreadable:
+    if listed.unreadable or listed.unread or policies.is_unreadable:
         return UNREADABLE_RECHECK_SECONDS
     return MISSING_RECHECK_SECONDS if policies.is_kind_missing else None
 

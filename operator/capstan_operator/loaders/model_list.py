@@ -46,6 +46,9 @@ class AllModels:
     """Namespaces that could not be read this time."""
     unknown: frozenset[str] = frozenset()
     """Those of them that this process has never read: what is live of them must stay as it is."""
+    unread: Sequence[Model] = ()
+    """Those that name a profile while none were ever read: they are not among `models`, and what is live of them must
+    stay as it is."""
 
 
 @dataclass(frozen=True)
@@ -90,18 +93,18 @@ class ModelList:
         """Give every LLMModel of the namespaces that the operator works in, with every change that was seen so far, and
         with its profile.
 
-        Raises KubeError when none of them can be read. Where a model names a profile and none were ever read, its
-        namespace counts as one that was never read: what everybody else serves does not wait for it.
+        Raises KubeError when none of them can be read. Models that name a profile while none were ever read are left
+        out: what everybody else serves does not wait for them.
         """
         found = (await self._read(lambda: self._kube.versions.news(LLM_MODELS))).all
         try:
             merged = await self._profiles.merge(found.models)
         except KubeError as error:
-            away = frozenset(model.key.namespace for model in found.models if names_profile(model))
-            extra = {"namespaces": sorted(away), "error": str(error)}
-            log.warning("profiles were never read: what is live of these namespaces stays", extra=extra)
-            kept = tuple(model for model in found.models if model.key.namespace not in away)
-            return replace(found, models=kept, unreadable=found.unreadable | away, unknown=found.unknown | away)
+            unread = tuple(model for model in found.models if names_profile(model) and not model.deleting)
+            extra = {"count": len(unread), "error": str(error)}
+            log.warning("profiles were never read: what is live of the models that name one stays", extra=extra)
+            kept = tuple(model for model in found.models if not names_profile(model) or model.deleting)
+            return replace(found, models=kept, unread=unread)
         return found if merged is found.models else replace(found, models=merged)
 
     async def find(self, keys: Iterable[ObjectKey]) -> dict[ObjectKey, Model | KubeError]:

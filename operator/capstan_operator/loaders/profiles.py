@@ -76,6 +76,8 @@ class Profiles:
         self._asked = 0.0
         """When the last list was asked for."""
         self._suspected = False
+        self._owes_word = False
+        """Whether somebody has gone without profiles that were never read."""
         self._told = ""
         self._reading = asyncio.Lock()
         self._merged: dict[str, _Merged] = {}
@@ -134,6 +136,7 @@ class Profiles:
         except (KubeError, TimeoutError) as error:
             self._suspected = True
             if self._book is None:
+                self._owes_word = True
                 raise (
                     error if isinstance(error, KubeError) else Unavailable("profiles could not be read in time")
                 ) from None
@@ -153,10 +156,11 @@ class Profiles:
             self._metrics.profiles.labels("faulty").set(faulty)
         log.info("read profiles", extra={"count": len(book.profiles), "faulty": faulty})
         self._say(book)
-        if before is None:
+        if before is None and not self._owes_word:
             return
-        names = before.profiles.keys() | book.profiles.keys()
-        if changed := frozenset(name for name in names if before.profiles.get(name) is not book.profiles.get(name)):
+        known, self._owes_word = before.profiles if before else {}, False
+        names = known.keys() | book.profiles.keys()
+        if changed := frozenset(name for name in names if known.get(name) is not book.profiles.get(name)):
             self._on_change(changed)
 
     def _say(self, book: ProfileBook) -> None:

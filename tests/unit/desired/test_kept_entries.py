@@ -280,3 +280,21 @@ def test_what_is_kept_of_a_namespace_that_cannot_be_read_is_said_to_be_so() -> N
     verdict = compiled.verdicts[model.key]
     assert (verdict.accepted, verdict.reason, verdict.message) == (False, "Unread", "its namespace cannot be read")
     assert (verdict.kept, verdict.kept_backend) == (True, "Service")
+
+
+def test_what_is_live_of_a_model_whose_profile_cannot_be_read_stays() -> None:
+    """All of it and nothing else: other models of its namespace are as they say, what was live of another object of its
+    name goes, and one that was never served is not."""
+    mine, plain, new = make_model("mine"), make_model("plain"), make_model("new")
+    live = LiveConfig.of(compile_gateway([mine, plain]).config)
+    renamed = make_model("plain", generation=2, model={"servedName": "other"})
+    compiled = Compiler().compile([renamed], live=live, unread_models=[mine, new])
+    entries = {entry.id: entry for entry in compiled.config.models}
+    assert entries["team/mine"] == live.entries["team/mine"]
+    assert entries["team/plain"].servedName == "other"
+    assert entries.keys() == {"team/mine", "team/plain"}
+    verdict = compiled.verdicts[mine.key]
+    assert (verdict.accepted, verdict.kept, verdict.reason) == (False, True, "Unread")
+    assert verdict.message == "its profile cannot be read"
+    again = Compiler().compile([renamed], live=live, unread_models=[replace(mine, uid="another")])
+    assert [entry.id for entry in again.config.models] == ["team/plain"]

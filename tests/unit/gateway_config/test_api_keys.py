@@ -51,7 +51,7 @@ class World:
     async def all_models(self) -> Any:
         """List, as the loader does."""
         self.lists += 1
-        return SimpleNamespace(models=tuple(self.models), unknown=frozenset(), unreadable=frozenset())
+        return SimpleNamespace(models=tuple(self.models), unknown=frozenset(), unreadable=frozenset(), unread=())
 
     @property
     def config(self) -> GatewayConfig:

@@ -45,7 +45,7 @@ class World:
 
     async def all_models(self) -> Any:
         """List, as the loader does."""
-        return SimpleNamespace(models=tuple(self.models), unknown=frozenset(), unreadable=frozenset())
+        return SimpleNamespace(models=tuple(self.models), unknown=frozenset(), unreadable=frozenset(), unread=())
 
     @property
     def entries(self) -> dict[str, ModelEntry]:

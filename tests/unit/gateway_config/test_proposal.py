@@ -76,18 +76,20 @@ class Operator:
         models: Sequence[Model],
         *,
         unknown: frozenset[str] = frozenset(),
+        unread: Sequence[Model] = (),
         policies: AllPolicies = NONE,
     ) -> Proposal:
-        return await self._proposer.propose(AllModels(models, unknown, unknown), policies)
+        return await self._proposer.propose(AllModels(models, unknown, unknown, unread), policies)
 
     async def run(
         self,
         models: Sequence[Model],
         *,
         unknown: frozenset[str] = frozenset(),
+        unread: Sequence[Model] = (),
         policies: AllPolicies = NONE,
     ) -> Proposal:
-        proposal = await self.propose(models, unknown=unknown, policies=policies)
+        proposal = await self.propose(models, unknown=unknown, unread=unread, policies=policies)
         await self.writer.write(proposal.compiled.config)
         await self._proposer.has_written(proposal)
         return proposal
@@ -334,6 +336,28 @@ async def test_models_of_a_namespace_that_cannot_be_read_are_not_asked_for(kube:
     other = make_model("x", namespace="other")
     await operator.run([other], unknown=frozenset({"team"}))
     assert len(operator.entries) == 11
+
+
+async def test_models_whose_profiles_cannot_be_read_are_not_asked_for(kube: Kube) -> None:
+    """They are known to be there: what is live of them stays, and the others are as they say, in the same namespace. A
+    list that does not have them at all is not believed."""
+    models = _many()
+    await Operator(kube).run(models)
+    kube.models = {str(model.key) for model in models}
+    operator = Operator(kube)
+    await operator.run([make_model("x")], unread=models)
+    assert len(operator.entries) == 11
+    with pytest.raises(Retryable, match="does not have some that are there"):
+        await operator.run([make_model("x")])
+
+
+async def test_profiles_that_were_never_read_wait_where_the_live_config_cannot_be_read(kube: Kube) -> None:
+    """What is live of the models that name one would go."""
+    model = make_model("m")
+    await Operator(kube).run([model])
+    kube.objects[NAME]["data"][CONFIG_FILE] = "{"
+    with pytest.raises(Retryable, match="profiles were never read"):
+        await Operator(kube).propose([], unread=[model])
 
 
 LIMITED = limits_only((make_policy(targetRefs=named("m")),))

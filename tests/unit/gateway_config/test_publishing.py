@@ -45,7 +45,7 @@ async def test_others_have_their_turn_between_the_steps(monkeypatch: pytest.Monk
         is_busy=lambda _: False,
         metrics=metrics,
     )
-    listed = SimpleNamespace(models=models, unknown=frozenset(), unreadable=frozenset())
+    listed = SimpleNamespace(models=models, unknown=frozenset(), unreadable=frozenset(), unread=())
     monkeypatch.setattr(acknowledger.ledger, "record", noting("recorded", acknowledger.ledger.record))
     monkeypatch.setattr(acknowledger, "expect", noting("expected", acknowledger.expect))
     beside = asyncio.create_task(others())

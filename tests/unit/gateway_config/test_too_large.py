@@ -47,7 +47,7 @@ class World:
 
     async def all_models(self) -> Any:
         """List, as the loader does."""
-        return SimpleNamespace(models=tuple(self.models), unknown=frozenset(), unreadable=frozenset())
+        return SimpleNamespace(models=tuple(self.models), unknown=frozenset(), unreadable=frozenset(), unread=())
 
     def state(self, model: Model) -> AckState:
         """Say how far the gateway is with a model."""

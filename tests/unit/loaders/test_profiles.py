@@ -168,8 +168,9 @@ async def test_what_was_read_stays_while_config_maps_are_away() -> None:
 
 
 async def test_nobody_decides_without_profiles_that_were_never_read() -> None:
-    """A process that begins while ConfigMaps are away gives an error for the models that name one, and for no other. In
-    a list of all their namespaces are such that were never read, so that everybody else's models are served."""
+    """A process that begins while ConfigMaps are away gives an error for the models that name one, and for no other. A
+    list of all has those apart, so that everybody else's models are served, also in the same namespace; one that is on
+    its way out is not kept for its profile."""
     world = World()
     world.kube.put(profiles_map(l4=L4))
     world.away()
@@ -177,16 +178,19 @@ async def test_nobody_decides_without_profiles_that_were_never_read() -> None:
     found = await world.list.find([KEY, plain])
     assert isinstance(found[KEY], KubeError)
     assert not isinstance(found[plain], KubeError)
-    other = simulated("other", "elsewhere")
-    other["metadata"] |= {"uid": "other"}
-    world.kube.put(other)
+    leaving = simulated("leaving", "team", profile="l4")
+    leaving["metadata"] |= {"uid": "leaving", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    world.kube.put(leaving)
     world.now += MOMENT + 1
     listed = await world.list.all()
-    assert [str(model.key) for model in listed.models] == ["elsewhere/other"]
-    assert listed.unreadable == listed.unknown == {"team"}
+    assert {model.key.name for model in listed.models} == {"plain", "leaving"}
+    assert [model.key for model in listed.unread] == [KEY]
+    assert not listed.unreadable
+    assert not listed.unknown
     world.away(None)
     assert _selector((await world.all())["one"]) == {"gpu": "l4"}
-    assert not (await world.list.all()).unreadable
+    assert not (await world.list.all()).unread
+    assert world.changed == [{"l4"}]
 
 
 async def _cut_off() -> None:
