@@ -1,16 +1,16 @@
 """The folder of manifests: what it says now, and of a file that is wrong, what it said when it was right last."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from capstan_operator.api.kinds import Model, Policy
+from capstan_operator.api.kinds import LLMMODEL, Model, Policy
 from capstan_operator.desired.brought import Brought
 from capstan_operator.desired.faults import find_faults
 from capstan_operator.desired.policy_kinds import find_policy_faults
 from capstan_operator.desired.profiles import NO_PROFILES
 from capstan_operator.manifests.brought import brought_by, notices_of_sources, with_brought
-from capstan_operator.manifests.collect import collect
+from capstan_operator.manifests.collect import Manifests, collect
 from capstan_operator.manifests.documents import Diagnostic, Document, Severity
 from capstan_operator.manifests.judge import find_resource_faults
 from capstan_operator.manifests.profiles import (
@@ -48,6 +48,8 @@ class Folder:
         self._policies: tuple[Policy, ...] = ()
         self._profiles = NO_PROFILES
         self._brought: Mapping[ObjectKey, Brought] = {}
+        self._refused: frozenset[str] = frozenset()
+        """Models of the files that were never right, as diagnostics call them."""
 
     @property
     def watched(self) -> Path:
@@ -86,19 +88,27 @@ class Folder:
         collected = with_profiles(collected, last=self._profiles)
         self._profiles = profiles_in(collected, last=self._profiles)
         collected = with_brought(with_prompts(collected, last=self._prompts_of))
-        self._brought = {key: self._unless_faulty(key, found) for key, found in brought_by(collected).items()}
         diagnostics = [one for one in diagnostics if one not in used]
-        diagnostics += [diagnostic for diagnostic in collected.diagnostics if diagnostic not in diagnostics]
-        self._models = tuple(model for model in collected.models.values() if self._is_usable(model))
+        together = (*collected.diagnostics, *find_resource_faults(collected))
+        diagnostics += [diagnostic for diagnostic in together if diagnostic not in diagnostics]
+        self._take(collected)
         self._policies = tuple(policy for policy in collected.policies.values() if not find_policy_faults(policy))
         return Reading(self._models, tuple(self._news(diagnostics)), self._policies, self._brought)
 
-    def _unless_faulty(self, key: ObjectKey, found: Brought) -> Brought:
-        """Give what was right before where what is there now is not."""
-        return self._brought.get(key, found) if found.faults else found
-
-    def _is_usable(self, model: Model) -> bool:
-        return not find_faults(model) and not self._brought[model.key].faults
+    def _take(self, collected: Manifests) -> None:
+        """Take up the models. One that a profile, a ConfigMap or a Secret of another file makes faulty stays as it was
+        when it was right."""
+        brought = brought_by(collected)
+        before = {model.key: (model, self._brought[model.key]) for model in self._models}
+        found: dict[ObjectKey, tuple[Model, Brought]] = {}
+        for key, model in collected.models.items():
+            if not find_faults(model) and not brought[key].faults:
+                found[key] = model, brought[key]
+            elif key in before:
+                found[key] = before[key]
+        self._models = tuple(model for model, _ in found.values())
+        self._brought = {key: one for key, (_, one) in found.items()}
+        self._refused = frozenset(f"{LLMMODEL.name} {key}" for key in collected.models if key not in found)
 
     def _prompts_of(self, key: ObjectKey) -> Mapping[str, str]:
         """Give the prompts that were in force of a model: one that is away stays as it was."""
@@ -109,7 +119,8 @@ class Folder:
         told = frozenset(str(diagnostic) for diagnostic in diagnostics)
         for diagnostic in diagnostics:
             if str(diagnostic) not in self._told:
-                kept = " (what was right before is still served)" if diagnostic.file in self._good else ""
+                stays = diagnostic.file in self._good and diagnostic.resource not in self._refused
+                kept = " (what was right before is still served)" if stays else ""
                 yield diagnostic.severity.value, f"{diagnostic}{kept if diagnostic.severity is Severity.ERROR else ''}"
         if self._told and not told:
             yield "manifests", "are right again"
@@ -117,9 +128,11 @@ class Folder:
 
 
 def _faults(documents: list[Document]) -> list[Diagnostic]:
-    """Judge the objects of one file by themselves."""
+    """Judge the objects of one file by themselves; models with a profile are judged with it, which another file has."""
     collected = collect(documents)
-    return [*collected.diagnostics, *find_profile_faults(collected), *find_resource_faults(collected)]
+    alone = {address: one for address, one in collected.resources.items() if not getattr(one.spec, "profile", None)}
+    faults = find_resource_faults(replace(collected, resources=alone))
+    return [*collected.diagnostics, *find_profile_faults(collected), *faults]
 
 
 def _wrong(diagnostics: list[Diagnostic]) -> bool:

@@ -110,3 +110,39 @@ def test_a_folder_keeps_a_profile_that_was_right(tmp_path: Path) -> None:
     assert selector() == {"gpu": "l4", "own": "x"}
     profiles.write_text(GOOD.replace("gpu: l4", "gpu: new"))
     assert selector() == {"gpu": "new", "own": "x"}
+
+
+def test_a_folder_keeps_a_model_that_a_profile_makes_faulty(tmp_path: Path) -> None:
+    """It serves on as it was, what is wrong is told, and neither is said to be served that never was right."""
+    (tmp_path / "model.yaml").write_text(MODEL)
+    profiles = tmp_path / "profiles.yaml"
+    profiles.write_text(GOOD)
+    folder = Folder(tmp_path)
+    (before,) = folder.read().models
+    profiles.write_text(config_map('{l4: "engines: {vLLM: {args: [--api-key, x]}}"}'))
+    (tmp_path / "new.yaml").write_text(MODEL.replace("{name: a}", "{name: b}"))
+    reading = folder.read()
+    assert reading.models == (before,)
+    told = {sentence for severity, sentence in reading.news if severity == "error"}
+    (of_old,) = (one for one in told if "LLMModel default/a" in one)
+    (of_new,) = (one for one in told if "LLMModel default/b" in one)
+    assert "must not set --api-key" in of_old
+    assert of_old.endswith("(what was right before is still served)")
+    assert "must not set --api-key" in of_new
+    assert "still served" not in of_new
+    profiles.write_text(GOOD)
+    assert {model.key.name for model in folder.read().models} == {"a", "b"}
+
+
+def test_a_folder_judges_a_model_with_its_profile(tmp_path: Path) -> None:
+    """What a profile of another file makes good is no fault, and an edit of such a model is taken up."""
+    (tmp_path / "profiles.yaml").write_text(
+        config_map('{l4: "env: [{name: AWS_ENDPOINT_URL, value: https://s3.oss-cn-hangzhou.aliyuncs.com}]"}')
+    )
+    manifest = tmp_path / "model.yaml"
+    folder = Folder(tmp_path)
+    for source in ("hf://org/name", "oss://bucket/name", "oss://bucket/other"):
+        manifest.write_text(MODEL.replace("hf://org/name", source))
+        reading = folder.read()
+        assert [model.spec and model.spec.model.source for model in reading.models] == [source]
+        assert not [sentence for severity, sentence in reading.news if severity == "error"]
