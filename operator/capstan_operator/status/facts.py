@@ -52,6 +52,8 @@ class Facts:
     """A claim of a `cache` that the spec no longer has."""
     pod_problem: Problem | None
     """What keeps pods of the wanted template from becoming ready."""
+    mounted: Mapping[ObjectKey, Manifest | None]
+    """ConfigMaps that pods wait for, as far as they were looked for."""
     members: Members
     """Those of a virtual model."""
 
@@ -127,6 +129,7 @@ def gather_facts(
         own_claim=_own_claim(model, spec, snapshot),
         left_claim=_left_claim(desired),
         pod_problem=problem,
+        mounted=snapshot.mounted,
         members=gather_members(model, verdict, snapshot),
         recheck_after=min((seconds for seconds in times if seconds is not None), default=None),
         steps=steps,

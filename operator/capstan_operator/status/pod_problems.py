@@ -20,6 +20,7 @@ PATIENCE_SECONDS: Final = 300.0
 """How long a pod may find no node before a person is called: nodes may be on their way."""
 LOOK_AGAIN_SECONDS: Final = 30.0
 """For something that a pod mounts and that was not there."""
+CLAIMS_ARE_MADE: Final = "claims of devices are being made"
 CRASHES: Final = 3
 """So many restarts are no accident."""
 _PULL_REASONS: Final = frozenset(
@@ -200,7 +201,7 @@ def _unclaimed(pod: Manifest, now: datetime) -> Problem | None:
         return None
     left = LOOK_AGAIN_SECONDS - _age(pod["metadata"].get("creationTimestamp"), now)
     if left > 0:
-        return Problem("Unschedulable", "claims of devices are being made", needs_person=False, recheck_after=left)
+        return Problem("Unschedulable", CLAIMS_ARE_MADE, needs_person=False, recheck_after=left)
     made = {one.get("name") for one in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
     wanted = [
         f"ResourceClaimTemplate '{claim['resourceClaimTemplateName']}'"

@@ -36,7 +36,7 @@ from capstan_operator.resources.api_resource import DEPLOYMENTS, JOBS
 from capstan_operator.resources.resource import Manifest, is_owned
 from capstan_operator.settings import BuildSettings
 from capstan_operator.status.conditions import Finding
-from capstan_operator.status.pod_problems import find_pod_problem, find_refusal
+from capstan_operator.status.pod_problems import CLAIMS_ARE_MADE, find_pod_problem, find_refusal
 from capstan_operator.status.types import Problem
 
 BREAKS: Final = frozenset({"CrashLoop", "OutOfMemory"})
@@ -165,7 +165,9 @@ def _surge_lacks_room_since(
 
 
 def _lacks_room(problem: Problem) -> bool:
-    return problem.reason in NO_ROOM or "exceeded quota" in problem.message
+    # NB: of a pod whose claims are not made yet no scheduler has said anything.
+    is_unplaced = problem.reason in NO_ROOM and problem.message != CLAIMS_ARE_MADE
+    return is_unplaced or "exceeded quota" in problem.message
 
 
 def _is_kept(model: Model, own: Snapshot, revision: str) -> bool:
@@ -189,6 +191,7 @@ def _canary(
         gpus=newest.resources.gpus,
         gpu_resource=newest.resources.gpuResource,
         now=now,
+        mounted=own.mounted,
     ) or find_refusal(live, leaving=(), now=now)
     waits = problem is not None and _lacks_room(problem)
     progress = condition_of(live, "Progressing") or {}

@@ -69,7 +69,9 @@ def _problem_of(pod: Manifest, facts: Facts, now: datetime) -> Problem | None:
     if facts.spec is None:
         return None
     resources = facts.spec.resources
-    found = find_pod_problem([pod], gpus=resources.gpus, gpu_resource=resources.gpuResource, now=now)
+    found = find_pod_problem(
+        [pod], gpus=resources.gpus, gpu_resource=resources.gpuResource, now=now, mounted=facts.mounted
+    )
     return None if found and found.reason in _ACCIDENTS and _has_served(pod) else found
 
 

@@ -16,7 +16,7 @@ from capstan_operator.desired.rollouts.revisions import revision_of
 from capstan_operator.desired.snapshot import Snapshot
 from capstan_operator.desired.types import Action, DesiredModel
 from capstan_operator.models.rollouts import NoCounts, Rollouts
-from capstan_operator.resources.resource import Manifest
+from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.status.rollouts import Tracks, see, sort_pods
 from support.plainmodels import (
     NOW,
@@ -139,3 +139,35 @@ def test_job_whose_pod_a_node_threw_out_goes_on() -> None:
     assert first is not None
     assert after is not None
     assert (first.ended, after.ended) == (True, False)
+
+
+def test_a_canary_that_lacks_what_it_mounts_says_so() -> None:
+    """It is no want of room, and no accident: its node waits for a ConfigMap that is not there."""
+    model = _model("Starting")
+    canary = _canary(model)
+    conditions = [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": BEGAN},
+        {"type": "PodReadyToStartContainers", "status": "False"},
+    ]
+    pod = make_pod("c", hash_of(model), phase="Pending", conditions=conditions)
+    pod["metadata"]["labels"] |= {TRACK_LABEL: CANARY}
+    pod["spec"] = {"volumes": [{"name": "files", "configMap": {"name": "templates"}}]}
+    own = snapshot_of(model, deployment_of(model), canary, pods=(pod,), revisions={model.key: ()})
+    own = replace(own, mounted={ObjectKey("team", "templates"): None})
+    seen = _seen(model, own, build_model(model, own, SETTINGS)).canary
+    assert seen is not None
+    assert "the ConfigMap 'templates', which does not exist" in seen.message
+    assert (seen.lacks_room, seen.trouble) == (False, "")
+
+
+def test_a_canary_whose_claims_are_being_made_does_not_lack_room() -> None:
+    """No scheduler has looked at it yet, so that nobody is told of a want of room."""
+    model = _model("Starting")
+    pod = make_pod("c", hash_of(model), phase="Pending", conditions=[])
+    pod["metadata"] |= {"creationTimestamp": NOW.isoformat()}
+    pod["metadata"]["labels"] |= {TRACK_LABEL: CANARY}
+    pod["spec"] = {"resourceClaims": [{"name": "gpus", "resourceClaimTemplateName": "pair"}]}
+    own = snapshot_of(model, deployment_of(model), _canary(model), pods=(pod,), revisions={model.key: ()})
+    seen = _seen(model, own, build_model(model, own, SETTINGS)).canary
+    assert seen is not None
+    assert (seen.message, seen.lacks_room) == ("claims of devices are being made", False)

@@ -11,7 +11,7 @@ from capstan_operator.api.kinds import Model
 from capstan_operator.desired.compile import compile_gateway
 from capstan_operator.desired.live import LiveConfig
 from capstan_operator.desired.model import build_model
-from capstan_operator.resources.resource import Manifest
+from capstan_operator.resources.resource import Manifest, ObjectKey
 from capstan_operator.status.compute import compute_status
 from capstan_operator.status.scaling import Scaled
 from capstan_operator.status.types import Acknowledgement, AckState, Problem, StatusResult
@@ -45,10 +45,12 @@ def _made(pod: Manifest, seconds: float) -> Manifest:
     return pod
 
 
-def _result(model: Model, *pods: Manifest, **deployment: Any) -> StatusResult:
+def _result(
+    model: Model, *pods: Manifest, mounted: dict[ObjectKey, Manifest | None] | None = None, **deployment: Any
+) -> StatusResult:
     live = deployment_of(model, **deployment)
     live["spec"]["replicas"] = 1
-    snapshot = replace(snapshot_of(model, live, pods=pods), now=NOW)
+    snapshot = replace(snapshot_of(model, live, pods=pods), now=NOW, mounted=mounted or {})
     verdict = compile_gateway([model]).verdicts[model.key]
     return compute_status(model, build_model(model, snapshot, SETTINGS), snapshot, verdict, RUNS, NOW)
 
@@ -91,6 +93,20 @@ def test_one_crash_is_an_accident(restarts: int, told: str | None) -> None:
     model = make_model(**SCALED)
     pod = _made(waiting_pod("p", hash_of(model), restarts=restarts, **CRASHED), 900)
     assert _reason(_result(model, pod)) == told
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(119, None), (120, "ConfigMapNotFound")])
+def test_a_file_that_is_not_there_is_given_the_time_that_a_start_takes(seconds: int, told: str | None) -> None:
+    """It is known to be missing, so that nobody waits until it is said of the pod itself."""
+    model = make_model(**SCALED)
+    conditions = [
+        *({"type": kind, "status": status} for kind, status in (("PodScheduled", "True"), ("Ready", "False"))),
+        {"type": "PodReadyToStartContainers", "status": "False"},
+    ]
+    volumes = [{"name": "files", "configMap": {"name": "templates"}}]
+    pod = make_pod("p", hash_of(model), spec={"volumes": volumes}, phase="Pending", conditions=conditions)
+    mounted: dict[ObjectKey, Manifest | None] = {ObjectKey("team", "templates"): None}
+    assert _reason(_result(model, _made(pod, seconds), mounted=mounted)) == told
 
 
 def test_a_ready_replica_or_a_pod_that_gets_on_ends_it() -> None:

@@ -337,7 +337,7 @@ def _starting(memory: RolloutStatus, seen: Seen) -> RolloutStatus:
         return _without_room(memory, canary, seen)
     if broken := _broken(memory, canary, seen):
         return broken
-    return memory.model_copy(update={"reason": None, "message": "the canary comes up"})
+    return memory.model_copy(update={"reason": None, "message": _with_why("the canary comes up", canary)})
 
 
 def _without_room(memory: RolloutStatus, canary: SeenCanary, seen: Seen) -> RolloutStatus:
@@ -501,8 +501,13 @@ def _broken(memory: RolloutStatus, canary: SeenCanary, seen: Seen) -> RolloutSta
         return _failed(memory, seen, canary.trouble, f"the canary does not run: {canary.message}")
     if canary.late and not canary.ready:
         why = f"the canary was not ready within {seen.rollout.progressDeadlineSeconds} s"
-        return _failed(memory, seen, "CanaryNotReady", why)
+        return _failed(memory, seen, "CanaryNotReady", _with_why(why, canary))
     return None
+
+
+def _with_why(said: str, canary: SeenCanary) -> str:
+    """Say with it what keeps the canary's pods from becoming ready, where that is known."""
+    return f"{said}: {canary.message}"[:MOST_MESSAGE] if canary.message else said
 
 
 def _complete(memory: RolloutStatus, seen: Seen) -> RolloutStatus:

@@ -369,3 +369,20 @@ def test_failed_canary_goes_although_gateways_send_to_it() -> None:
     assert wants_of(world.memory, world.seen()).keeps
     world.now += timedelta(seconds=DRAIN_SECONDS)
     assert wants_of(world.memory, world.seen()) == Wants()
+
+
+def test_what_keeps_a_canary_from_coming_up_is_told() -> None:
+    """While it is waited for, and with the end of the waiting."""
+    world = _begun()
+    world.passes = lambda *_: None  # type: ignore[method-assign, assignment]
+    world.run(3)
+    assert world.memory is not None
+    assert world.memory.message == "the canary comes up"
+    assert world.canary is not None
+    world.canary = replace(world.canary, message="a replica mounts the ConfigMap 'x', which does not exist")
+    world.run(1)
+    assert world.memory.message == "the canary comes up: a replica mounts the ConfigMap 'x', which does not exist"
+    world.canary = replace(world.canary, late=True)
+    world.run(1)
+    assert (world.state, world.memory.reason) == ("RolledBack", "CanaryNotReady")
+    assert str(world.memory.message).endswith(" s: a replica mounts the ConfigMap 'x', which does not exist")
