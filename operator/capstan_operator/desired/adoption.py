@@ -54,6 +54,8 @@ class RolloutState:
     """Whether it is stuck, and not for the change of settings."""
     node_selector: tuple[tuple[str, str], ...] = ()
     """Labels that a node of its pods must have."""
+    idle: bool = False
+    """Whether it is to have no pod."""
 
     @property
     def has_place(self) -> bool:
@@ -126,6 +128,7 @@ def rollout_state(model: Model, desired: DesiredModel, snapshot: Snapshot) -> Ro
         stuck=stuck,
         excused=hindered or (stuck and not serves and _served_nobody_before(live)),
         node_selector=tuple(sorted(selector.items())),
+        idle=replicas == 0,
     )
 
 

@@ -68,6 +68,12 @@ class ProfiledSpec(LLMModelSpec):
         """The profile."""
         return self._known
 
+    def saying(self, own: LLMModelSpec) -> Self:
+        """Give the same spec as of a manifest that says this."""
+        spec = self.model_copy()
+        spec._own = own
+        return spec
+
     @property
     def profile_hash(self) -> str:
         """A hash of what the profile gives to models on this type of engine."""

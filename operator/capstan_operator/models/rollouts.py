@@ -153,7 +153,9 @@ class Rollouts:
         if self._waits(turn):
             needs = newest.resources
             selector = tuple(sorted(node_selector_of(newest).items()))
-            return replace(state, gpus=needs.gpus, gpu_resource=needs.gpuResource, node_selector=selector)
+            # NB: at zero replicas there is no canary, and whoever waits for GPUs would wait for none.
+            gpus = 0 if state.idle else needs.gpus
+            return replace(state, gpus=gpus, gpu_resource=needs.gpuResource, node_selector=selector)
         if not is_trying_profile(memory):
             return state
         return replace(state, rolls=True, adopts=True, stuck=state.stuck or memory.state == State.PAUSED)

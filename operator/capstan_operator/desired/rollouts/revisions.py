@@ -17,7 +17,7 @@ from capstan_operator.api.llmmodel import AdapterSpec, LLMModelSpec
 from capstan_operator.api.profile import Profile
 from capstan_operator.api.rollout import RolloutStatus
 from capstan_operator.api.schema import Part
-from capstan_operator.desired.profiled import ProfiledSpec, profile_hash
+from capstan_operator.desired.profiled import ProfiledSpec, own_spec, profile_hash
 from capstan_operator.desired.profiles import KnownProfile
 from capstan_operator.desired.rollouts.memory import Asked, State, is_of, read_memory
 from capstan_operator.desired.template_changes import NOT_IN_PODS, hash_of_pods
@@ -127,7 +127,11 @@ def merge_specs(stable: LLMModelSpec, newest: LLMModelSpec) -> LLMModelSpec:
     merged = _merge(stable, newest, NOT_IN_PODS)
     named = {one.name: one for one in newest.adapters}
     adapters = tuple(_renamed(one, named.get(one.name)) for one in stable.adapters)
-    return merged.model_copy(update={"adapters": adapters})
+    merged = merged.model_copy(update={"adapters": adapters})
+    if isinstance(merged, ProfiledSpec):
+        # NB: else what is wrong in the newest manifest would be said of the profile.
+        return merged.saying(merge_specs(merged.own, own_spec(newest)))
+    return merged
 
 
 def _renamed(stable: AdapterSpec, newest: AdapterSpec | None) -> AdapterSpec:

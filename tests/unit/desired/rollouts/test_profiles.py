@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from capstan_contract.gates import Outcome
 from capstan_operator.desired.adoption import RolloutState
-from capstan_operator.desired.profiled import ProfiledSpec
+from capstan_operator.desired.faults import judge_faults
+from capstan_operator.desired.profiled import ProfiledSpec, own_spec
 from capstan_operator.desired.rollouts.machine import is_trying_profile, waits_for_turn
 from capstan_operator.desired.rollouts.memory import Asked, State, read_memory, write_memory
 from capstan_operator.desired.rollouts.revisions import (
@@ -105,6 +106,24 @@ def test_a_stable_spec_is_kept_with_its_profile() -> None:
     assert "own" not in build_spec_revision("llama", plain, "r")["data"]
 
 
+def test_what_is_wrong_in_the_newest_manifest_is_said_of_it() -> None:
+    """Not of the profile, while the pods are those of an older revision with it."""
+    model = make_model(
+        profile="l4", rollout=STEPS, adapters=[{"name": "fast", "source": "hf://org/fast", "servedName": "quick"}]
+    )
+    stable = profiled(model, L4).spec
+    newest = profiled(model, NEW).spec
+    assert stable is not None
+    assert newest is not None
+    renamed = newest.model_copy(update={"model": newest.model.model_copy(update={"aliases": ("quick",)})})
+    assert isinstance(renamed, ProfiledSpec)
+    renamed = renamed.saying(own_spec(newest).model_copy(update={"model": renamed.model}))
+    merged = merge_specs(stable, renamed)
+    assert merged.resources.nodeSelector == {"gpu": "l4"}
+    (fault,) = judge_faults(replace(model, spec=merged))
+    assert fault.field == "spec.adapters[0].servedName"
+
+
 def test_one_that_waits_says_so_and_asks_for_room_where_it_is_going() -> None:
     """It holds its stable revision, its status tells of something newer, and its turn depends on the nodes of the new
     profile. One on which a profile is tried has a place, whatever its Deployment says."""
@@ -128,6 +147,9 @@ def test_one_that_waits_says_so_and_asks_for_room_where_it_is_going() -> None:
     placed = rollouts.place(turn, state)
     assert placed is not None
     assert (placed.gpus, placed.gpu_resource, placed.node_selector) == (2, "example.com/gpu", (("gpu", "new"),))
+    at_zero = rollouts.place(turn, replace(state, idle=True))
+    assert at_zero is not None
+    assert at_zero.gpus == 0
     trying = memory.model_copy(update={"state": "Step", "candidate": "new", "ofProfile": True, "profile": "new"})
     placed = rollouts.place(replace(turn, memory=trying), state)
     assert placed is not None
