@@ -20,7 +20,7 @@ from capstan_operator.cli.validate import line_of
 from capstan_operator.manifests.collect import load_manifests
 from capstan_operator.manifests.documents import Document, Severity
 from capstan_operator.manifests.images import Image, collect_images, told_variables
-from capstan_operator.manifests.profiles import with_profiles
+from capstan_operator.manifests.profiles import profiles_in, with_profiles
 from capstan_operator.manifests.prompts import with_prompts
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import load_settings
@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default: %(default)s")
     parser.epilog = (
-        "Without manifests the default images of all engines are among them. Without a chart the operator's settings "
-        "are read from the CAPSTAN_* variables, as `capstan render` does."
+        "Without manifests the default images of all engines and those of all profiles are among them. Without a chart "
+        "the operator's settings are read from the CAPSTAN_* variables, as `capstan render` does."
     )
 
 
@@ -83,7 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
     models = (manifests.models[key] for key in sorted(manifests.models))
     built = (found for model in models for found in model_objects(model, manifests, settings))
     objects = [*(document.manifest for document in manifests.others), *built]
-    images = collect_images(objects, engines=not arguments.paths)
+    # Without manifests nobody knows what models ask for: all that they may run by default is listed.
+    any_model = not arguments.paths
+    profiles = profiles_in(manifests).profiles.values() if any_model else ()
+    images = collect_images(objects, engines=any_model, profiles=profiles)
     print(_as_json(images) if arguments.output == "json" else "\n".join(image.name for image in images))
     return 0
 

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from capstan_operator.api.llmmodel import EngineType
 from capstan_operator.desired.image_names import split_image
+from capstan_operator.desired.profiles import KnownProfile
 from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import OWN_IMAGES, BuildSettings
 
@@ -26,7 +28,8 @@ class Image:
 
     name: str
     used_by: tuple[str, ...]
-    """`Kind namespace/name`, sorted; `models` for what models run where they say nothing else."""
+    """`Kind namespace/name`, sorted; `models` for what models run where they say nothing else, `profile NAME` for what
+    those run that name a profile."""
 
     @property
     def source(self) -> str | None:
@@ -40,12 +43,20 @@ class Image:
         return None
 
 
-def collect_images(objects: Iterable[Manifest], *, engines: bool) -> tuple[Image, ...]:
-    """Give the images that pods of these objects run, and those that an operator among them is told of, by name.
+def collect_images(
+    objects: Iterable[Manifest], *, engines: bool, profiles: Iterable[KnownProfile] = ()
+) -> tuple[Image, ...]:
+    """Give the images that pods of these objects run, those that an operator among them is told of, and those of
+    profiles, by name.
 
     `engines` says whether that includes images of engines which no manifest asks for. Those that a volume brings count.
     """
     found: dict[str, set[str]] = {}
+    for known in profiles:
+        for type_ in EngineType:
+            engine = known.profile.engines.of(type_) if known.profile else None
+            if engine is not None and engine.image is not None:
+                found.setdefault(engine.image, set()).add(f"profile {known.name}")
     for manifest in objects:
         for name, user in _of_object(manifest, engines=engines):
             found.setdefault(name, set()).add(user)

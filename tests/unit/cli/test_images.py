@@ -107,7 +107,8 @@ def test_standard_input(capsys: pytest.CaptureFixture[str], rendered: str, monke
 
 
 def test_profiles_of_the_chart_count(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A model that names a profile of the chart runs the image that it has; one that nobody has is an error."""
+    """A model that names a profile of the chart runs the image that it has; one that nobody has is an error. Without
+    manifests any profile may be named, as any engine may be chosen."""
     path, model = tmp_path / "chart.yaml", tmp_path / "model.yaml"
     path.write_text(
         yaml.safe_dump_all(render({**VALUES, "profiles": {"amd": {"engines": {"vLLM": {"image": "mine/rocm:1"}}}}}))
@@ -117,6 +118,10 @@ def test_profiles_of_the_chart_count(capsys: pytest.CaptureFixture[str], tmp_pat
     model.write_text(yaml.safe_dump(manifest))
     assert "mine/rocm:1" in _printed(capsys, "--rendered", str(path), str(model)).splitlines()
     assert "names the profile 'amd'" in _refused(capsys, str(model))
+    found = json.loads(_printed(capsys, "--rendered", str(path), "-o", "json"))["images"]
+    assert [one["usedBy"] for one in found if one["image"] == "mine/rocm:1"] == [["profile amd"]]
+    model.write_text(yaml.safe_dump({**manifest, "spec": {"model": spec["model"]}}))
+    assert "mine/rocm:1" not in _printed(capsys, "--rendered", str(path), str(model))
 
 
 def test_manifests_alone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
