@@ -17,6 +17,7 @@ from support.kubernetes import has_test_cluster, named_kubeconfig, program
 from support.lock import exclusive
 from support.needs import CLUSTER, ROOT, lacking
 from support.nodes import Nodes, OneNode, kind_of, kubeconfig_of_test_cluster
+from support.reader import reader_of
 from support.wait import wait_until
 
 TAG = "e2e"
@@ -74,17 +75,16 @@ class Cluster:
 
     def get(self, kind: str, name: str, namespace: str) -> Manifest | None:
         """Give an object; None when there is none."""
-        text = self.kubectl("get", kind, name, "-n", namespace, "-o", "json", "--ignore-not-found")
-        return dict(json.loads(text)) if text.strip() else None
+        return reader_of(self.kubeconfig).get(kind, name, namespace)
 
     def status(self, kind: str, name: str, namespace: str) -> Manifest:
         """Give the status of an object; an empty one while there is none."""
         return (self.get(kind, name, namespace) or {}).get("status") or {}
 
     def list(self, kinds: str, namespace: str, selector: str = "") -> list[Manifest]:
-        """Give the objects of some kinds, of a namespace."""
-        text = self.kubectl("get", kinds, "-n", namespace, "-l", selector, "-o", "json")
-        return list(json.loads(text)["items"])
+        """Give the objects of some kinds (`pods,services`) that have some labels, of a namespace."""
+        reader = reader_of(self.kubeconfig)
+        return [found for kind in kinds.split(",") for found in reader.list(kind, namespace, selector)]
 
     def condition(self, name: str, namespace: str, kind: str) -> Manifest:
         """Give a condition of an LLMModel's newest generation; an empty one while there is none."""

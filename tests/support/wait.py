@@ -11,6 +11,10 @@ T = TypeVar("T")
 
 # Long enough for a busy machine. Who runs tests that are meant to fail, as mutants are, need not wait so long for each.
 PATIENCE: Final = float(os.environ.get("CAPSTAN_TEST_PATIENCE", "60"))
+_SLACK: Final = 0.05
+"""Looks become rarer in a long wait, which so takes that much longer at most: each is work for a busy machine."""
+_LONGEST: Final = 0.25
+"""Seconds between two looks, unless the test asks for more."""
 
 
 async def eventually(
@@ -24,7 +28,7 @@ async def eventually(
 
     AssertionError raised by `check` counts as "not yet" and is shown when the time is up.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     last: object = None
     while True:
         try:
@@ -36,16 +40,17 @@ async def eventually(
             last = value
         except AssertionError as error:
             last = error
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"{what} did not come true within {seconds} s; last: {last!r}")
-        await asyncio.sleep(every)
+        await asyncio.sleep(_pause(every, waited))
 
 
 def wait_until(
     check: Callable[[], T], *, seconds: float = PATIENCE, every: float = 0.1, what: str = "the condition"
 ) -> T:
     """The same for synchronous tests."""
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     last: object = None
     while True:
         try:
@@ -55,6 +60,12 @@ def wait_until(
             last = value
         except AssertionError as error:
             last = error
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"{what} did not come true within {seconds} s; last: {last!r}")
-        time.sleep(every)
+        time.sleep(_pause(every, waited))
+
+
+def _pause(every: float, waited: float) -> float:
+    """Give the seconds until the next look."""
+    return max(every, min(waited * _SLACK, _LONGEST))
