@@ -89,7 +89,7 @@ class Asking:
 def a_guard(
     detector: Detector | None = None, *, name: str = "g", action: Action = Action.BLOCK,
     asking: AskingGuard | None = None, on_error: OnError = OnError.CLOSED,
-    sources: Iterable[Source] = ANSWERED, guard: Guard | None = None, seconds: float = 5.0,
+    sources: Iterable[Source] = ANSWERED, guard: Guard | None = None, seconds: float = 60.0,
     actions: dict[str, Action] | None = None,
 ) -> CompiledGuard:  # fmt: skip
     """Give a guard of an output."""

@@ -15,6 +15,9 @@ from capstan_gateway.pipeline.limits.exact import ExactCounts
 from capstan_gateway.tokens.ratios import PromptRatios
 from support.wait import eventually
 
+SECONDS = 60.0
+"""That a count may take: no busy machine takes so long, and no test waits for it."""
+
 
 class Counter:
     """A tokenizer that waits until it may."""
@@ -50,10 +53,10 @@ class World:
             isolates=False,
         )
         self.deps: Any = SimpleNamespace(
-            loop_time=asyncio.get_running_loop().time, counters=SimpleNamespace(of=lambda _: self.counter),
+            loop_time=lambda: asyncio.get_running_loop().time(), counters=SimpleNamespace(of=lambda _: self.counter),
             counting=self.counting, executor=Threads("documents"),
         )  # fmt: skip
-        self.counts = ExactCounts(self.deps, seconds=0.05, on_count=self.by.append)
+        self.counts = ExactCounts(self.deps, seconds=SECONDS, on_count=self.by.append)
 
     async def count(self, text: str, *, tenant: str = "a") -> int | None:
         """Count a prompt that is open."""
@@ -71,15 +74,26 @@ async def tells(*_: Any) -> int:
 
 
 async def hangs(*_: Any) -> int:
-    """Do not answer."""
-    await asyncio.sleep(60)
+    """Do not answer, until all the time has passed that there is."""
+    let_pass()
+    await asyncio.Event().wait()
     return 7
+
+
+def let_pass() -> None:
+    """Have the loop's clock say that all the time has passed that a count may take."""
+    loop = asyncio.get_running_loop()
+    now = loop.time
+    loop.time = lambda: now() + SECONDS  # type: ignore[method-assign]
 
 
 async def test_a_late_tokenizer_is_late_for_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """The next one's prompt is counted: one client's large prompt takes exact counts from nobody else."""
     world = World(monkeypatch, tells)
-    assert await world.count("large") is None
+    large = asyncio.create_task(world.count("large"))
+    await eventually(lambda: world.counting._unfinished, what="the thread's work")
+    let_pass()
+    assert await large is None
     world.counter.may.set()
     await eventually(lambda: not world.counting._unfinished, what="the thread")
     assert (await world.count("small"), world.by) == (10, ["nobody", "file"])
