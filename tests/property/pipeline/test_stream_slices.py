@@ -8,9 +8,11 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from capstan_gateway.dialects.clients.forms import Form
 from capstan_gateway.pipeline.limits.metered import Refusal, metered
 from capstan_gateway.pipeline.limits.slices import Slices, piece
 from capstan_gateway.pipeline.reply import StreamReply
+from capstan_gateway.pipeline.request import Request, Route
 from capstan_gateway.streaming.relay import StreamRelay
 from capstan_gateway.streaming.sse import data_frame
 from capstan_gateway.tokens.usage import Usage
@@ -168,3 +170,26 @@ def test_a_limiter_that_never_answers_ends_a_stream() -> None:
     out, _ = run_virtually(streamed(Source(frames), Slices(granted=10, slice=10, most=None), limit))
     assert b'"capstan":{"ended_by":"limiter_unavailable"}' in out
     assert out.endswith(b"data: [DONE]\n\n")
+
+
+def test_what_a_stream_has_used_is_told_with_its_sound() -> None:
+    """Who takes more for it knows how long it is, by its file as long as nobody has said so."""
+    seen: list[Usage] = []
+
+    async def more(_: int, so_far: Usage) -> Refusal | None:
+        seen.append(so_far)
+        return None
+
+    async def heard() -> None:
+        ask = an_ask()
+        route = Route("/v1/audio/transcriptions", b"/audio/transcriptions", frozenset(), form=True)
+        form = Form(b"b", "file.mp3", b"audio/mpeg", memoryview(bytes(7680 * 3)))
+        ask.request = Request(route, {"model": "m"}, stream=True, usage_asked=False, form=form)
+        source, slices = Source(frames_of(["x" * 40] * 4)), Slices(granted=4, slice=4, most=None)
+        reply = metered(StreamReply(b"", source, StreamRelay(strip_usage=True)), slices, ask=ask, more=more)
+        while not reply.relay.done:
+            reply.relay.feed(await reply.source.receive())
+        ask.end()
+
+    run_virtually(heard())
+    assert {(one.prompt_tokens, one.audio_tokens, one.sound_seconds) for one in seen} == {(30, 30, 3)}

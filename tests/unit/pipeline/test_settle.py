@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from capstan_contract.config import Price, Task
+from capstan_gateway.dialects.clients.forms import Form
+from capstan_gateway.dialects.clients.transcripts import TranscriptRelay
 from capstan_gateway.errors import InvalidRequest
 from capstan_gateway.pipeline.request import NativeRequest, Request, Route
 from capstan_gateway.pipeline.settle import (
@@ -251,3 +253,21 @@ def test_attempts_in_vain_are_no_answers() -> None:
     settle_whole(bill, model, REQUEST, Usage(5, 7), b"{}")
     settle_lost(bill, model, REQUEST, [Tried(True)])
     assert (bill.calls, bill.answer) == (2, Usage(5, 7))
+
+
+def test_every_way_a_call_ends_its_sound_is_paid() -> None:
+    """Heard, streamed, answered with nonsense, or sent in vain: where no length was told, by the file's."""
+    route = Route("/v1/audio/transcriptions", b"/audio/transcriptions", frozenset((Task.TRANSCRIBE,)), form=True)
+    form = Form(b"b", "file.mp3", b"audio/mpeg", memoryview(bytes(7680 * 3)))
+    asked = Request(route, {"model": "m"}, stream=True, usage_asked=False, form=form)
+    model, ask = _model(audioInputPerMinute=0.6), an_ask()
+    ask.request = asked
+    ask.hold()
+    settle_stream_later(ask, model, TranscriptRelay())
+    ask.leave()
+    settle_whole(ask.bill, model, asked, Usage(50, 9), b"{}")
+    settle_nonsense(ask.bill, model, asked, None, b"{}")
+    settle_lost(ask.bill, model, asked, [Tried(True)])
+    assert [price for _, _, _, price, _ in ask.bill.settled] == [3 * 10_000_000] * 4
+    settle_whole(ask.bill, model, asked, Usage(50, 9, sound_seconds=1), b"{}")
+    assert ask.bill.settled[-1][3] == 10_000_000
