@@ -9,18 +9,21 @@ import asyncio
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 from aiohttp import web
 
+from support.forks import Forked, fork
 from support.needs import ROOT
 
 PATHS = os.pathsep.join(str(ROOT / name) for name in ("gateway", "operator", "worker"))
+MAIN = "capstan_operator.cli.main"
+LOADS = tuple(f"capstan_operator.cli.eval_{name}" for name in ("baseline", "compare", "gate", "run"))
 SUM = re.compile(r"What is (\d+) \+ (\d+)\?")
 
 
@@ -97,13 +100,43 @@ async def eval_engine(**options: Any) -> AsyncIterator[EvalEngine]:
         await runner.cleanup()
 
 
-async def start(*arguments: str, folder: Path, **environment: str) -> asyncio.subprocess.Process:
+class EvalProcess:
+    """`capstan eval` as a process."""
+
+    def __init__(self, process: Forked, out: IO[bytes], err: IO[bytes]) -> None:
+        self._process = process
+        self._out = out
+        self._err = err
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        self._process.send_signal(number)
+
+    async def communicate(self) -> tuple[bytes, bytes]:
+        """Wait until it has ended; give its output and its complaints."""
+        while self._process.poll() is None:  # noqa: ASYNC110 - no loop hears of the end of another process' child
+            await asyncio.sleep(0.01)
+        with self._out, self._err:
+            for file in (self._out, self._err):
+                file.seek(0)
+            return self._out.read(), self._err.read()
+
+
+async def start(*arguments: str, folder: Path, **environment: str) -> EvalProcess:
     """Start `capstan eval`."""
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "capstan_operator.cli.main", "eval", *arguments,
-        cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": PATHS, "COLUMNS": "100", **environment},
-    )  # fmt: skip
+    out, err = TemporaryFile(), TemporaryFile()  # noqa: SIM115 - closed when they are read
+    environ = {**os.environ, "PYTHONPATH": PATHS, "COLUMNS": "100", **environment}
+
+    def begin() -> Forked:
+        words = ("eval", *arguments)
+        return fork(MAIN, words, loads=LOADS, environ=environ, stdout=out, stderr=err, folder=folder)
+
+    return EvalProcess(await asyncio.to_thread(begin), out, err)
 
 
 async def run(*arguments: str, folder: Path, **environment: str) -> tuple[int, str, str]:

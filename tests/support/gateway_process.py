@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 
 from capstan_contract.config import ModelEntry, PolicyEntry
 from capstan_contract.keys import KeyEntry
+from support.forks import Forked, fork
 from support.gateway import write_config
 from support.ports import free_port
 from support.wait import wait_until
@@ -23,9 +24,9 @@ NO_PROBES = {"CAPSTAN_GATEWAY_PROBE_SECONDS": "0", "CAPSTAN_GATEWAY_PROBE_REQUES
 
 
 class GatewayProcess:
-    """`python -m capstan_gateway`, on the config in a directory."""
+    """A gateway on the config in a directory."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", directory: Path, port: int, log: Path) -> None:
+    def __init__(self, process: "Forked | subprocess.Popen[bytes]", directory: Path, port: int, log: Path) -> None:
         self.process = process
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
@@ -78,20 +79,26 @@ def gateway_process(
     models: Sequence[ModelEntry],
     *flags: str,
     environ: Mapping[str, str] = NO_PROBES,
-    module: str = "capstan_gateway",
+    module: str | None = None,
     policies: Sequence[PolicyEntry] = (),
     keys: Sequence[KeyEntry] = (),
 ) -> Iterator[GatewayProcess]:
-    """Run a gateway, or another build of it, on these models until the block ends."""
+    """Run a gateway on these models until the block ends.
+
+    With a `module` it is `python -m` of that: another build, or one that shares no memory with others.
+    """
     directory, log, port = folder / "config", folder / "log", free_port()
     directory.mkdir(exist_ok=True)
     write_config(directory, models, keys=keys, policies=policies)
     options = ["--insecure-no-auth", "--port", str(port), "--config-dir", str(directory), "--log-level", "warning"]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *options, *flags],
-            stdout=output, stderr=output, env={**os.environ, **environ},
-        )  # fmt: skip
+        words, variables = [*options, *flags], {**os.environ, **environ}
+        process: Forked | subprocess.Popen[bytes]
+        if module is None:
+            process = fork("capstan_gateway.__main__", words, environ=variables, stdout=output)
+        else:
+            command = [sys.executable, "-m", module, *words]
+            process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
     running = GatewayProcess(process, directory, port, log)
     try:
         wait_until(running.is_ready, every=0.05, what="the gateway's readiness")

@@ -2,14 +2,12 @@
 
 import functools
 import os
-import subprocess
-import sys
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from kubernetes.aio import client as api
 from kubernetes.aio import config as loader
@@ -20,6 +18,7 @@ from capstan_operator.kube.errors import NotFound, UnknownResource
 from capstan_operator.resources.api_resource import CLUSTER_ROLES, ApiResource
 from capstan_operator.resources.api_resource import CRDS as CRDS
 from capstan_operator.settings import BuildSettings
+from support.forks import Forked, fork
 from support.kubernetes import named_kubeconfig
 from support.needs import ROOT
 from support.ports import free_port
@@ -52,6 +51,10 @@ OTHERS = (
     ADMISSION_BINDINGS,
 )
 """What only the tests write."""
+
+ONE_POD: Final = {"CAPSTAN_POD_NAME": "capstan-operator-0"}
+"""For operators of which the next one begins where the last one was killed, in the same pod: the lease is its own. One
+of another pod waits until the lease has run out, which test_several_operators.py has it do."""
 
 ALLOWED_SERVER = "https://127.0.0.1:"
 """Tests write and delete: they touch nothing but an API server of this machine, or one that was named for them."""
@@ -120,7 +123,7 @@ async def find(kube: KubeClient, kind: ApiResource, name: str, namespace: str | 
 
 
 class OperatorProcess:
-    """`python -m capstan_operator`, working in one namespace."""
+    """The operator as a process, working in one namespace."""
 
     def __init__(self, kubeconfig: Path, namespace: str, log: Path, **environ: str) -> None:
         self.health_port = free_port()
@@ -136,14 +139,12 @@ class OperatorProcess:
             "CAPSTAN_EVALUATION_IMAGE": BuildSettings().evaluation_image,
             **environ,
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Forked | None = None
 
     def start(self) -> "OperatorProcess":
         """Start it, and return at once."""
         with self._log.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "capstan_operator"], env=self._environ, stdout=output, stderr=output
-            )
+            self._process = fork("capstan_operator.__main__", environ=self._environ, stdout=output)
         return self
 
     def stop(self) -> int:

@@ -12,17 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
+from support.forks import Forked, fork
 from support.ports import free_port
 from support.wait import PATIENCE, wait_until
+
+LOADS: Final = tuple(f"capstan_worker.{name}" for name in ("prefixes", "serve", "sidecar", "simulator.command"))
 
 
 @dataclass
 class Worker:
     """One worker process."""
 
-    process: "subprocess.Popen[bytes]"
+    process: "Forked | subprocess.Popen[bytes]"
     port: int
     worker_port: int
     log: Path
@@ -116,13 +119,7 @@ def worker(
     with tempfile.TemporaryDirectory(prefix="capstan-worker-") as folder:
         log = Path(folder) / "log"
         with log.open("wb") as output:
-            process = subprocess.Popen(
-                [python, "-m", "capstan_worker", command, *addresses, *flags, *tail],
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **(environ or {})},
-                start_new_session=True,
-            )
+            process = _start(python, [command, *addresses, *flags, *tail], {**os.environ, **(environ or {})}, output)
         started = Worker(process, port, worker_port, log)
         try:
             if wait_ready:
@@ -133,6 +130,16 @@ def worker(
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(timeout=60)
+
+
+def _start(
+    python: str, arguments: Sequence[str], environ: Mapping[str, str], output: IO[bytes]
+) -> "Forked | subprocess.Popen[bytes]":
+    """In a session of its own."""
+    if python == sys.executable:
+        return fork("capstan_worker.__main__", arguments, loads=LOADS, environ=environ, stdout=output, new_session=True)
+    command = [python, "-m", "capstan_worker", *arguments]
+    return subprocess.Popen(command, stdout=output, stderr=output, env=environ, start_new_session=True)
 
 
 @contextmanager

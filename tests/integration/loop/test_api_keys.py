@@ -5,7 +5,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,16 @@ from capstan_operator.desired.api_keys import KeyFault
 from capstan_operator.desired.issued import Terms
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.resources.api_resource import EVENTS, SECRETS
+from support.forks import run_forked
 from support.keysecrets import key_secret
 from support.llmmodels import read_config, simulated
 from support.operator_process import OperatorProcess, find
 from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
+
+
+LOADS = ("capstan_operator.cli.keys", "capstan_operator.kube.auth", "capstan_operator.kube.client")
 
 
 class Command:
@@ -35,8 +38,8 @@ class Command:
 
     def __call__(self, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         """Run an action."""
-        command = [sys.executable, "-m", "capstan_operator.cli.main", "keys", *words, "-n", self._namespace]
-        done = subprocess.run(command, env=self._environ, capture_output=True, text=True, timeout=60, check=False)
+        command = ["keys", *words, "-n", self._namespace]
+        done = run_forked("capstan_operator.cli.main", command, loads=LOADS, environ=self._environ)
         assert done.returncode == code, done.stderr
         return done
 
