@@ -10,7 +10,7 @@ from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient
 from capstan_operator.resources.api_resource import EVENTS
 from support.llmmodels import condition, hosted, read_config, simulated
-from support.operator_process import find
+from support.operator_process import ONE_POD, find
 from support.ports import free_port
 from support.replicas import Replica, serve, slice_in
 from support.wait import eventually
@@ -159,7 +159,7 @@ async def test_a_restarted_operator_takes_ready_from_nobody(
 ) -> None:
     """It is asked about a config that it did not write: models that were Ready stay so, and a new generation waits."""
     port, replica = free_port(), Replica()
-    environ = {"CAPSTAN_GATEWAY_SERVICE": "gw", "CAPSTAN_GATEWAY_ADMIN_PORT": str(port)}
+    environ = {"CAPSTAN_GATEWAY_SERVICE": "gw", "CAPSTAN_GATEWAY_ADMIN_PORT": str(port), **ONE_POD}
 
     async def ready(name: str) -> tuple[str, str, int]:
         found = condition(await find(kube, LLM_MODELS, name, namespace), "Ready")

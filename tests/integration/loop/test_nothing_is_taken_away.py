@@ -14,7 +14,7 @@ from capstan_operator.names import CRD_RELEASE_ANNOTATION, CRD_SCHEMA_ANNOTATION
 from capstan_operator.resources.api_resource import CONFIG_MAPS, CRDS, DEPLOYMENTS, EVENTS
 from support.llmmodels import CONFIG_NAME, condition, hosted, read_config, simulated
 from support.needs import ROOT
-from support.operator_process import NAMESPACES, find, install_crds, make_namespace
+from support.operator_process import NAMESPACES, ONE_POD, find, install_crds, make_namespace
 from support.wait import eventually
 from support.yamls import load
 
@@ -45,7 +45,7 @@ async def test_nobody_takes_a_name_from_the_one_that_has_it(
     kube: KubeClient, namespace: str, other: str, start_operator: Any
 ) -> None:
     """Neither an older model elsewhere, nor a restart, nor a restore moves a name; the other one lacks its alias."""
-    watched = {"CAPSTAN_WATCH_NAMESPACES": f"{namespace},{other}"}
+    watched = {"CAPSTAN_WATCH_NAMESPACES": f"{namespace},{other}", **ONE_POD}
     thief = hosted("thief", other)
     thief["spec"]["serving"] = {"fallbacks": ["nobody-yet"]}
     await kube.apply(thief, manager="user")  # the older one
@@ -143,7 +143,7 @@ async def test_a_faulty_edit_takes_a_running_model_out_of_nothing(
     kube: KubeClient, namespace: str, start_operator: Any
 ) -> None:
     """The entry and the Deployment stay, also across a restart; put right, the new spec takes their place."""
-    operator = start_operator()
+    operator = start_operator(**ONE_POD)
     await kube.apply(simulated("m", namespace, model={"source": "hf://a/b", "aliases": ["x"]}), manager="user")
     await eventually(lambda: _has(kube, namespace, {"m"}), what="the model in the config")
     await eventually(lambda: _tells(kube, namespace, "m", "Accepted", ("True", "Accepted", 1)), what="its acceptance")
@@ -156,7 +156,7 @@ async def test_a_faulty_edit_takes_a_running_model_out_of_nothing(
     assert (await told(kube, namespace, "m", "Degraded"))[:2] == ("True", "Invalid")
     assert (await entries(kube, namespace))["m"] == before
     operator.kill()
-    operator = start_operator()
+    operator = start_operator(**ONE_POD)
     await eventually(
         lambda: operator.metric("capstan_operator_reconciles_total", of="gateway_config") > 0, what="a compile"
     )

@@ -14,7 +14,7 @@ from capstan_operator.resources.api_resource import DEPLOYMENTS, EVENTS, PODS
 from capstan_operator.resources.resource import Manifest
 from support.kubelet import Kubelet
 from support.llmmodels import condition, read_config, simulated
-from support.operator_process import find
+from support.operator_process import ONE_POD, find
 from support.ports import free_port
 from support.replicas import Replica, serve, slice_in
 from support.wait import eventually
@@ -33,7 +33,7 @@ class World:
         self.kube = kube
         self.namespace = namespace
         self.replica = Replica()
-        self.settings = {"CAPSTAN_GATEWAY_SERVICE": "gw", "CAPSTAN_GATEWAY_ADMIN_PORT": str(port)}
+        self.settings = {"CAPSTAN_GATEWAY_SERVICE": "gw", "CAPSTAN_GATEWAY_ADMIN_PORT": str(port), **ONE_POD}
 
     def ask(self, **demand: Any) -> None:
         """Let so much be asked of the model."""

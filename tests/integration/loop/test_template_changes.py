@@ -21,7 +21,7 @@ from capstan_operator.resources.resource import Manifest
 from capstan_operator.settings import BuildSettings
 from support.kubelet import Kubelet
 from support.llmmodels import condition, simulated
-from support.operator_process import find
+from support.operator_process import ONE_POD, find
 from support.wait import eventually
 
 pytestmark = [pytest.mark.apiserver, pytest.mark.usefixtures("controllers"), pytest.mark.timeout(300)]
@@ -162,7 +162,7 @@ async def test_another_image_is_taken_up_in_turn(kube: KubeClient, namespace: st
     async with Kubelet(kube, namespace) as kubelet:
         for name in names:
             await kube.apply(simulated(name, namespace), manager="user")
-        first = start_operator()
+        first = start_operator(**ONE_POD)
 
         async def settled(*reasons: str) -> bool:
             found = [await find(kube, LLM_MODELS, name, namespace) for name in names]
@@ -173,7 +173,7 @@ async def test_another_image_is_taken_up_in_turn(kube: KubeClient, namespace: st
         old = await kubelet.hashes()
         kubelet.accepts = lambda pod: pod["metadata"]["labels"][POD_HASH_LABEL] in old
         async with looking(kube, namespace, ready=len(names)) as seen:
-            image = {"CAPSTAN_WORKER_IMAGE": "ghcr.io/capstan/worker:0.2.0"}
+            image = {"CAPSTAN_WORKER_IMAGE": "ghcr.io/capstan/worker:0.2.0", **ONE_POD}
             second = start_operator(**image)
 
             def begun() -> set[str]:
