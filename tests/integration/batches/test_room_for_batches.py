@@ -240,9 +240,10 @@ async def test_lines_that_wait_are_held_by_the_budget(
 
 
 async def test_lines_that_are_too_long_by_now(
-    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine
+    tmp_path: Path, server: RedisServer, upstream: FakeUpstream, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch that was checked by a gateway which takes longer lines fails, and gives what is done."""
+    monkeypatch.setattr(work, "DRAIN_SECONDS", 0.1)
     (tmp_path / "other").mkdir()
     place = {"files_url": f"file://{tmp_path}/files"}
     async with (

@@ -50,17 +50,19 @@ async def test_answers_that_are_worse_than_they_may_be_are_told(
 ) -> None:
     """On the model and by an Event, as long as they are; the gateway is told how answers are judged, and the scorer has
     an API key that gateways know."""
-    said: dict[str, tuple[TrackScores, ...]] = {}
+    bad = TrackScores(criterion="polite", rubric="1", count=100, mean=0.6, low=0.5, high=0.7, newest=1.0)
     model_id = f"{namespace}/chat"
+    said: dict[str, tuple[TrackScores, ...]] = {model_id: (bad,)}
     async with scorer(said) as url:
         start_operator(CAPSTAN_SCORER_URL=url, CAPSTAN_SCORER_KEY="capstan-scorer-key", CAPSTAN_SCORER_JUDGES="judge")
-        manifest = hosted("chat", namespace, model="gpt", url="https://api.openai.com/v1")
-        manifest["spec"]["evaluation"] = EVALUATION
-        await kube.apply(manifest, manager="test")
+        for name in ("chat", "quiet"):
+            manifest = hosted(name, namespace, model="gpt", url="https://api.openai.com/v1")
+            manifest["spec"]["evaluation"] = EVALUATION
+            await kube.apply(manifest, manager="test")
         await kube.apply(hosted("judge", namespace, model="gpt", url="https://api.openai.com/v1"), manager="test")
 
-        async def says(status: str, reason: str) -> bool:
-            found: dict[str, Any] = condition(await find(kube, LLM_MODELS, "chat", namespace), "EvaluationHealthy")
+        async def says(status: str, reason: str, *, name: str = "chat") -> bool:
+            found: dict[str, Any] = condition(await find(kube, LLM_MODELS, name, namespace), "EvaluationHealthy")
             return (found.get("status"), found.get("reason")) == (status, reason)
 
         async def told() -> list[str]:
@@ -68,9 +70,9 @@ async def test_answers_that_are_worse_than_they_may_be_are_told(
             reasons = [event["reason"] for event in events if event.get("regarding", {}).get("name") == "chat"]
             return sorted(reason for reason in reasons if reason.startswith("Score"))
 
-        await eventually(lambda: says("Unknown", "TooFewScores"), what="a model without scores", seconds=90)
-        bad = TrackScores(criterion="polite", rubric="1", count=100, mean=0.6, low=0.5, high=0.7, newest=1.0)
-        said[model_id] = (bad,)
+        await eventually(
+            lambda: says("Unknown", "TooFewScores", name="quiet"), what="a model without scores", seconds=90
+        )
         await eventually(lambda: says("False", "ScoreBelowThreshold"), what="bad answers", seconds=90)
         await eventually(lambda: _is(told, ["ScoreBelowThreshold"]), what="an Event", seconds=90)
         said[model_id] = (bad.model_copy(update={"mean": 0.9, "low": 0.85, "high": 0.95, "newest": 2.0}),)

@@ -164,5 +164,7 @@ async def test_programmed_is_what_the_gateway_runs(world: World, start_operator:
         )
         await world.until("p", "Programmed", "False", "GatewayRefused")
         await load()
+        # At rest a gateway is asked every half minute, and at once when it has begun anew, as this one has.
+        await world.apply(slice_in(space, touched="again"))
         await world.until("p", "Programmed", "True", "Programmed")
         await world.kube.delete(ENDPOINT_SLICES, "gw-1", namespace=space)
