@@ -1,29 +1,30 @@
 """Config and endpoints from a real Kubernetes API, as the gateway's own service account."""
 
 import asyncio
-import base64
-import json
 import os
-import subprocess
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import yaml
 
 from capstan_contract.config import GatewayConfig, ModelEntry, ServiceBackend
 from capstan_contract.names import CONFIG_FILE, shard_object
 from capstan_contract.sharding import split_config
+from capstan_operator.kube.client import KubeClient
+from capstan_operator.kube.errors import KubeError
+from capstan_operator.resources.api_resource import CLUSTER_ROLES, CONFIG_MAPS, ENDPOINT_SLICES, ApiResource
+from capstan_operator.resources.resource import Manifest
 from fakes.openai_upstream import FakeUpstream
 from support.apiserver import api_server, stop_api_server
 from support.gateway import RunningGateway, entry, running_gateway
-from support.kubernetes import program
+from support.kube_gateway import account, trust
+from support.operator_process import ACCOUNTS, CLUSTER_BINDINGS, NAMESPACES, connect, make_namespace
 from support.ports import own_address
-from support.wait import eventually, wait_until
+from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
 
@@ -38,35 +39,29 @@ class Cluster:
     """An API server, a namespace in it, and the files of a service account."""
 
     kubeconfig: Path
+    kube: KubeClient
     namespace: str
     url: str
     account: Path
 
-    def kubectl(self, *arguments: str, stdin: object = None) -> str:
-        """Run kubectl in the namespace; give its output."""
-        done = subprocess.run(
-            [program("kubectl"), "--kubeconfig", str(self.kubeconfig), "-n", self.namespace, *arguments],
-            input=None if stdin is None else json.dumps(stdin),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    async def apply(self, *objects: Manifest) -> None:
+        """Apply objects in the namespace."""
+        for one in objects:
+            metadata = {**one["metadata"], "namespace": self.namespace}
+            await self.kube.apply({**one, "metadata": metadata}, manager="test")
 
-    def apply(self, *objects: dict[str, Any]) -> None:
-        """Apply objects server-side."""
-        self.kubectl("apply", "--server-side", "-f", "-", stdin={"apiVersion": "v1", "kind": "List", "items": objects})
+    async def delete(self, kind: ApiResource, name: str) -> None:
+        """Delete an object in the namespace."""
+        await self.kube.delete(kind, name, namespace=self.namespace)
 
-    def write_config(self, *models: ModelEntry, shard_bytes: int = 900_000) -> GatewayConfig:
+    async def write_config(self, *models: ModelEntry, shard_bytes: int = 900_000) -> GatewayConfig:
         """Write the config as the operator does: shards first, the main document last."""
         config = GatewayConfig.build(models)
         documents = split_config(config, shard_bytes=shard_bytes)
         main = documents.pop(CONFIG_FILE)
         for name, text in documents.items():
-            self.apply(_config_map(shard_object(CONFIG_MAP, name), {name: text}))
-        self.apply(_config_map(CONFIG_MAP, {CONFIG_FILE: main}))
+            await self.apply(_config_map(shard_object(CONFIG_MAP, name), {name: text}))
+        await self.apply(_config_map(CONFIG_MAP, {CONFIG_FILE: main}))
         return config
 
     def settings(self, **more: Any) -> dict[str, Any]:
@@ -106,34 +101,32 @@ def _ready(address: str, **conditions: bool) -> dict[str, Any]:
     return {"addresses": [address], "conditions": {"ready": True, **conditions}}
 
 
-def prepare(kubeconfig: Path, folder: Path) -> Cluster:
+@asynccontextmanager
+async def prepared(kubeconfig: Path, folder: Path) -> AsyncIterator[Cluster]:
     """Make a namespace, and a service account that may read what the chart lets the gateway read."""
-    config = yaml.safe_load(kubeconfig.read_text())
-    server = config["clusters"][0]["cluster"]
-    account = folder / "account"
-    account.mkdir()
-    authority = server.get("certificate-authority-data")
-    text = base64.b64decode(authority) if authority else Path(server["certificate-authority"]).read_bytes()
-    (account / "ca.crt").write_bytes(text)
-    cluster = Cluster(kubeconfig, f"gateway-{uuid.uuid4().hex[:8]}", server["server"], account)
-    cluster.kubectl("create", "namespace", cluster.namespace)
-    cluster.kubectl("create", "serviceaccount", "gateway")
-    subject = f"--serviceaccount={cluster.namespace}:gateway"
-    cluster.kubectl("create", "role", "gateway", "--verb=get,list,watch", "--resource=configmaps")
-    cluster.kubectl("create", "rolebinding", "gateway", "--role=gateway", subject)
-    slices = "--resource=endpointslices.discovery.k8s.io"
-    cluster.kubectl("create", "clusterrole", cluster.namespace, "--verb=get,list,watch", slices)
-    cluster.kubectl("create", "clusterrolebinding", cluster.namespace, f"--clusterrole={cluster.namespace}", subject)
-    (account / "token").write_text(cluster.kubectl("create", "token", "gateway").strip())
-    return cluster
+    files = folder / "account"
+    url = trust(kubeconfig, files)
+    async with connect(kubeconfig) as kube:
+        namespace = await make_namespace(kube)
+        (files / "token").write_text(await account(kube, namespace))
+        rbac = CLUSTER_ROLES.api_version
+        slices = {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]}
+        named = {"apiVersion": rbac, "metadata": {"name": namespace}}
+        await kube.apply({**named, "kind": CLUSTER_ROLES.kind, "rules": [slices]}, manager="test")
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": CLUSTER_ROLES.kind, "name": namespace}
+        subjects = [{"kind": ACCOUNTS.kind, "name": "gateway", "namespace": namespace}]
+        binding = {**named, "kind": CLUSTER_BINDINGS.kind, "roleRef": role, "subjects": subjects}
+        await kube.apply(binding, manager="test")
+        yield Cluster(kubeconfig, kube, namespace, url, files)
+        for kind in (CLUSTER_BINDINGS, CLUSTER_ROLES):
+            await kube.delete(kind, namespace)
 
 
 @pytest.fixture
-def cluster(kube_api: Path, tmp_path: Path) -> Iterator[Cluster]:
+async def cluster(kube_api: Path, tmp_path: Path) -> AsyncIterator[Cluster]:
     """A namespace of its own in the API server that the session shares."""
-    made = prepare(kube_api, tmp_path)
-    yield made
-    made.kubectl("delete", "clusterrole,clusterrolebinding", made.namespace)
+    async with prepared(kube_api, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -166,24 +159,24 @@ async def test_config_and_endpoints_by_watch(cluster: Cluster, tmp_path: Path, u
     """A model is served when its ConfigMap and its EndpointSlice are there; changes of either arrive by themselves."""
     async with running_gateway(tmp_path, **cluster.settings()) as gateway:
         assert gateway.gateway.not_ready() is not None
-        await asyncio.to_thread(cluster.write_config, _model(cluster))
+        await cluster.write_config(_model(cluster))
         await eventually(lambda: gateway.gateway.not_ready() is None, what="readiness")
         assert await _chat(gateway) == 503
 
         other = _slice("chat-model", "foreign", [_ready(OTHER)], upstream.port)
         other["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "somebody"
         mine = [_ready(upstream.host), _ready(OTHER, ready=False), _ready(OTHER, terminating=True)]
-        await asyncio.to_thread(cluster.apply, _slice("chat-model", "chat-1", mine, upstream.port), other)
+        await cluster.apply(_slice("chat-model", "chat-1", mine, upstream.port), other)
         await eventually(lambda: _endpoints(gateway) == [upstream.host], what="the ready endpoint")
         assert await _chat(gateway) == 200
 
-        await asyncio.to_thread(cluster.apply, _slice("chat-model", "chat-2", [_ready(OTHER)], upstream.port))
+        await cluster.apply(_slice("chat-model", "chat-2", [_ready(OTHER)], upstream.port))
         await eventually(lambda: _endpoints(gateway) == sorted([upstream.host, OTHER]), what="the second slice")
-        await asyncio.to_thread(cluster.kubectl, "delete", "endpointslice", "chat-2")
+        await cluster.delete(ENDPOINT_SLICES, "chat-2")
         await eventually(lambda: _endpoints(gateway) == [upstream.host], what="the second slice to go")
 
         renamed = _model(cluster, servedName="new-name", generation=2)
-        await asyncio.to_thread(cluster.write_config, renamed)
+        await cluster.write_config(renamed)
         await eventually(lambda: _endpoints(gateway, "new-name") == [upstream.host], what="the new name")
         assert await _chat(gateway, "new-name") == 200
         assert await _chat(gateway) == 404
@@ -192,15 +185,15 @@ async def test_config_and_endpoints_by_watch(cluster: Cluster, tmp_path: Path, u
 
 async def test_last_good_config_survives(cluster: Cluster, tmp_path: Path) -> None:
     """A damaged ConfigMap, and one that is deleted, are reported; what was served is served."""
-    config = await asyncio.to_thread(cluster.write_config, _model(cluster))
+    config = await cluster.write_config(_model(cluster))
     async with running_gateway(tmp_path, **cluster.settings()) as gateway:
         await eventually(lambda: gateway.gateway.current() is not None, what="the config")
-        await asyncio.to_thread(cluster.apply, _config_map(CONFIG_MAP, {CONFIG_FILE: "{}"}))
+        await cluster.apply(_config_map(CONFIG_MAP, {CONFIG_FILE: "{}"}))
         await eventually(lambda: "schemaVersion" in (gateway.gateway.store.error or ""), what="the error")
-        await asyncio.to_thread(cluster.kubectl, "delete", "configmap", CONFIG_MAP)
+        await cluster.delete(CONFIG_MAPS, CONFIG_MAP)
         await eventually(lambda: "was deleted" in (gateway.gateway.store.error or ""), what="the error")
         assert gateway.gateway.store.report().hash == config.hash
-        await asyncio.to_thread(cluster.write_config, _model(cluster, generation=2))
+        await cluster.write_config(_model(cluster, generation=2))
         await eventually(lambda: gateway.gateway.store.error is None, what="the next config")
         assert gateway.gateway.store.report().generations == {"test/chat": 2}
 
@@ -209,16 +202,16 @@ async def test_shards(cluster: Cluster, tmp_path: Path) -> None:
     """A config in shards is joined; an index whose shards are not there yet waits for them."""
     models = tuple(_model(cluster, f"model-{number:02}") for number in range(20))
     async with running_gateway(tmp_path, **cluster.settings()) as gateway:
-        first = await asyncio.to_thread(cluster.write_config, *models, shard_bytes=4000)
+        first = await cluster.write_config(*models, shard_bytes=4000)
         await eventually(lambda: gateway.gateway.store.report().hash == first.hash, what="the shards")
 
         documents = split_config(GatewayConfig.build(models[:15]), shard_bytes=4000)
         main = documents.pop(CONFIG_FILE)
-        await asyncio.to_thread(cluster.apply, _config_map(CONFIG_MAP, {CONFIG_FILE: main}))
+        await cluster.apply(_config_map(CONFIG_MAP, {CONFIG_FILE: main}))
         await eventually(lambda: "does not match its hash" in (gateway.gateway.store.error or ""), what="the error")
         assert gateway.gateway.store.report().hash == first.hash
         for name, text in documents.items():
-            await asyncio.to_thread(cluster.apply, _config_map(shard_object(CONFIG_MAP, name), {name: text}))
+            await cluster.apply(_config_map(shard_object(CONFIG_MAP, name), {name: text}))
         await eventually(lambda: len(gateway.gateway.current().by_id) == 15, what="the late shards")
 
 
@@ -239,8 +232,8 @@ async def test_sets_of_shards_by_turns(cluster: Cluster, tmp_path: Path) -> None
             assert len(renamed) > 3
             main = renamed.pop(CONFIG_FILE)
             for name, text in renamed.items():
-                await asyncio.to_thread(cluster.apply, _config_map(shard_object(CONFIG_MAP, name), {name: text}))
-            await asyncio.to_thread(cluster.apply, _config_map(CONFIG_MAP, {CONFIG_FILE: main}))
+                await cluster.apply(_config_map(shard_object(CONFIG_MAP, name), {name: text}))
+            await cluster.apply(_config_map(CONFIG_MAP, {CONFIG_FILE: main}))
             await eventually(lambda: gateway.gateway.store.report().hash == config.hash, what="the next set")  # noqa: B023
 
 
@@ -250,7 +243,7 @@ async def test_files_serve_until_the_api_does(cluster: Cluster, tmp_path: Path) 
     settings = cluster.settings(config_dir=folder)
     async with running_gateway(tmp_path, entry("from-files"), **settings) as gateway:
         assert "from-files" in gateway.gateway.current().models
-        await asyncio.to_thread(cluster.write_config, _model(cluster, "from-api"))
+        await cluster.write_config(_model(cluster, "from-api"))
         await eventually(lambda: "from-api" in gateway.gateway.current().models, what="the API's config")
         assert not await gateway.gateway.store.offer(
             split_config(GatewayConfig.build((entry("stale"),))), source="directory"
@@ -260,8 +253,8 @@ async def test_files_serve_until_the_api_does(cluster: Cluster, tmp_path: Path) 
 
 async def test_namespaced_discovery(cluster: Cluster, tmp_path: Path, upstream: FakeUpstream) -> None:
     """With namespaces named, only their EndpointSlices are asked for."""
-    await asyncio.to_thread(cluster.write_config, _model(cluster))
-    await asyncio.to_thread(cluster.apply, _slice("chat-model", "chat-1", [_ready(upstream.host)], 1))
+    await cluster.write_config(_model(cluster))
+    await cluster.apply(_slice("chat-model", "chat-1", [_ready(upstream.host)], 1))
     settings = cluster.settings(discovery_namespaces=(cluster.namespace, "default"))
     async with running_gateway(tmp_path, **settings) as gateway:
         await eventually(lambda: gateway.gateway.not_ready() is None, what="readiness")
@@ -272,7 +265,7 @@ async def test_renewed_token_is_used(cluster: Cluster, tmp_path: Path) -> None:
     """A token that is not accepted is not the end: the file is read again for the next attempt."""
     good = (cluster.account / "token").read_text()
     (cluster.account / "token").write_text("expired")
-    await asyncio.to_thread(cluster.write_config, _model(cluster))
+    await cluster.write_config(_model(cluster))
     async with running_gateway(tmp_path, **cluster.settings()) as gateway:
         assert gateway.gateway.current() is None
         (cluster.account / "token").write_text(good)
@@ -280,30 +273,32 @@ async def test_renewed_token_is_used(cluster: Cluster, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_api_server_restart_is_survived(tmp_path: Path) -> None:
+async def test_api_server_restart_is_survived(tmp_path: Path) -> None:
     """While the API is away requests are served from what was known; what changed meanwhile arrives afterwards."""
     # Of its own, also where two runs are on one machine.
     port = int(os.environ.get("CAPSTAN_TEST_API_PORT", "7443")) + 137
     with api_server(port=port) as kubeconfig:
-        cluster = prepare(kubeconfig, tmp_path)
-        cluster.write_config(_model(cluster))
-        asyncio.run(_survive(cluster, tmp_path))
+        async with prepared(kubeconfig, tmp_path) as cluster, FakeUpstream(host=own_address()) as upstream:
+            await cluster.write_config(_model(cluster))
+            await cluster.apply(_slice("chat-model", "chat-1", [_ready(upstream.host)], upstream.port))
+            async with running_gateway(tmp_path, **cluster.settings()) as gateway:
+                await eventually(lambda: _endpoints(gateway) == [upstream.host], what="the endpoint")
+                restart = await asyncio.to_thread(stop_api_server, cluster.kubeconfig)
+                assert await _chat(gateway) == 200
+                assert gateway.gateway.not_ready() is None
+                await asyncio.to_thread(restart)
 
+                async def is_back() -> bool:
+                    try:
+                        await cluster.kube.list(NAMESPACES)
+                    except KubeError:
+                        return False
+                    return True
 
-async def _survive(cluster: Cluster, folder: Path) -> None:
-    async with FakeUpstream(host=own_address()) as upstream:
-        slice_ = _slice("chat-model", "chat-1", [_ready(upstream.host)], upstream.port)
-        await asyncio.to_thread(cluster.apply, slice_)
-        async with running_gateway(folder, **cluster.settings()) as gateway:
-            await eventually(lambda: _endpoints(gateway) == [upstream.host], what="the endpoint")
-            restart = await asyncio.to_thread(stop_api_server, cluster.kubeconfig)
-            assert await _chat(gateway) == 200
-            assert gateway.gateway.not_ready() is None
-            await asyncio.to_thread(restart)
-            await asyncio.to_thread(
-                wait_until, lambda: cluster.kubectl("get", "namespaces"), seconds=120, what="the API's return"
-            )
-            await asyncio.to_thread(cluster.write_config, _model(cluster, generation=2))
-            await asyncio.to_thread(cluster.kubectl, "delete", "endpointslice", "chat-1")
-            await eventually(lambda: gateway.gateway.store.report().generations == {"test/chat": 2}, what="the config")
-            await eventually(lambda: _endpoints(gateway) == [], what="the endpoint to go")
+                await eventually(is_back, seconds=120, what="the API's return")
+                await cluster.write_config(_model(cluster, generation=2))
+                await cluster.delete(ENDPOINT_SLICES, "chat-1")
+                await eventually(
+                    lambda: gateway.gateway.store.report().generations == {"test/chat": 2}, what="the config"
+                )
+                await eventually(lambda: _endpoints(gateway) == [], what="the endpoint to go")
