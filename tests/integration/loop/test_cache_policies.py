@@ -1,17 +1,12 @@
 """CachePolicies from manifest to status, by the operator as a process against a real API server."""
 
-import base64
 from typing import Any
 
 import pytest
 
-from capstan_contract.names import CREDENTIAL_LABEL
 from capstan_operator.api.kinds import CACHE_POLICIES
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.resources.api_resource import SECRETS
-from capstan_operator.settings import Settings
 from support.llmmodels import condition, hosted
-from support.operator_process import find
 from support.policy_world import PolicyWorld
 
 pytestmark = pytest.mark.apiserver
@@ -61,31 +56,3 @@ async def test_one_enforces_one_is_tried_and_the_installation_has_a_default(worl
     for name in ("own", "second"):
         await world.kube.delete(CACHE_POLICIES, name, namespace=space)
     await world.until_in_force("a", "default", "trial")
-
-
-async def test_the_key_that_entries_are_sealed_with(world: World, start_operator: Any) -> None:
-    """It is copied into the gateway's Secret once whoever owns the Secret says that it may be; until then the policy
-    says why not. Its value is in no status and in no config."""
-    space = world.namespace
-    start_operator()
-    sealed = {"encryptionKeyRef": {"name": "cache-key", "key": "k"}}
-    await world.apply(hosted("a", space), cache("p", space, "a", redis=sealed))
-    await world.until("p", "Accepted", "True", "Accepted")
-    await world.until("p", "Programmed", "False", "SecretNotFound")
-    secret: dict[str, Any] = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "cache-key", "namespace": space},
-        "data": {"k": base64.b64encode(b"what seals entries").decode()},
-    }
-    await world.apply(secret)
-    await world.until("p", "Programmed", "False", "SecretNotLabelled")
-    secret["metadata"] = {**secret["metadata"], "labels": {CREDENTIAL_LABEL: "true"}}
-    await world.apply(secret)
-    found = await world.until("p", "Programmed", "True", "Written")
-    config = await world.config()
-    (policy,) = config["policies"]
-    copied = await find(world.kube, SECRETS, Settings().gateway_credentials_name, space)
-    assert copied is not None
-    assert base64.b64decode(copied["data"][policy["body"]["encryptionFile"]]) == b"what seals entries"
-    assert "what seals" not in str((config, found))

@@ -1,15 +1,11 @@
 """GuardPolicies from manifest to status, by the operator as a process against a real API server."""
 
-import base64
 from typing import Any
 
 import pytest
 
-from capstan_contract.names import CREDENTIAL_LABEL
 from capstan_operator.api.kinds import GUARD_POLICIES, LLM_MODELS, RATE_LIMIT_POLICIES
 from capstan_operator.kube.client import KubeClient
-from capstan_operator.resources.api_resource import SECRETS
-from capstan_operator.settings import Settings
 from support.llmmodels import condition, hosted
 from support.operator_process import find
 from support.policy_world import PolicyWorld
@@ -111,30 +107,3 @@ async def test_the_floor_stays(world: World, start_operator: Any) -> None:
     await world.until("another-floor", "Accepted", "False", "Conflicted")
     await world.kube.delete(GUARD_POLICIES, "own", namespace=space)
     await world.until_in_force("a", "floor", "limits", "trial", "weaker")
-
-
-async def test_the_key_of_a_webhook(world: World, start_operator: Any) -> None:
-    """The key of a service that a guard asks is copied into the gateway's Secret; the policy says so when it cannot be
-    had, and what to do."""
-    space = world.namespace
-    start_operator()
-    hook = {"type": "Webhook", "url": "https://guard.example.com/", "secretRef": {"name": "hook", "key": "k"}}
-    await world.apply(hosted("a", space), guards("p", space, "a", output=[hook]))
-    await world.until("p", "Accepted", "True", "Accepted")
-    await world.until("p", "Programmed", "False", "SecretNotFound")
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": "hook", "namespace": space},
-        "data": {"k": base64.b64encode(b"signing").decode()},
-    }
-    await world.apply(secret)
-    found = await world.until("p", "Programmed", "False", "SecretNotLabelled")
-    assert f"kubectl label secret hook -n {space} {CREDENTIAL_LABEL}=true" in condition(found, "Programmed")["message"]
-    secret["metadata"] = {"name": "hook", "namespace": space, "labels": {CREDENTIAL_LABEL: "true"}}
-    await world.apply(secret)
-    await world.until("p", "Programmed", "True", "Written")
-    (policy,) = (await world.config())["policies"]
-    copied = await find(world.kube, SECRETS, Settings().gateway_credentials_name, space)
-    assert copied is not None
-    assert base64.b64decode(copied["data"][policy["body"]["output"][0]["secretFile"]]) == b"signing"

@@ -1,4 +1,5 @@
-"""vLLM's own parser takes what the operator writes of the plain fields, of speculative decoding and of the table."""
+"""vLLM's own parser takes what the operator writes of the plain fields, of a KV cache, of speculative decoding and of
+the table."""
 
 import json
 import subprocess
@@ -30,6 +31,8 @@ told = json.loads(sys.argv[1])
 found = [vars(parse_serve_arguments(words, host="127.0.0.1", port=1)) for words in told]
 parser = make_arg_parser(FlexibleArgumentParser())
 options = sorted(flag for action in parser._actions for flag in action.option_strings)
+for one in found:
+    one["kv_transfer_config"] = getattr(one["kv_transfer_config"], "__dict__", None)
 print(json.dumps({"found": found, "options": options, "methods": list(flat(SpeculativeMethod))}, default=str))
 """
 SPECS: list[dict[str, Any]] = [
@@ -50,6 +53,16 @@ SPECS: list[dict[str, Any]] = [
     {"speculative": {"method": "MTP", "tokens": 1}},
     {"speculative": {"method": "Medusa", "model": "hf://a/m", "tokens": 2}},
     {"speculative": {"method": "MTP", "tokens": 1}, "args": ["--speculative-config.method", "ngram"]},
+    {
+        "kvCache": {
+            "prefixCaching": False,
+            "memoryShare": "0.85",
+            "dtype": "fp8_e5m2",
+            "blockSize": 32,
+            "offload": {"cpu": "4Gi"},
+        }
+    },
+    {"version": "v0.32.0", "kvCache": {"connector": "LMCache", "offload": {"cpu": "4Gi"}}},
 ]
 
 
@@ -100,3 +113,19 @@ def test_a_key_of_the_user_takes_the_place_of_all_that_a_field_says(read: dict[s
 def test_vllm_knows_the_arguments_of_the_table(read: dict[str, Any]) -> None:
     """Those that pass through as well."""
     assert {one.option for one in MOST_USED} <= set(read["options"])
+
+
+def test_vllm_reads_what_the_spec_says_of_a_cache(read: dict[str, Any]) -> None:
+    """Each field of `kvCache` is the setting of vLLM's that the documentation names."""
+    names = (
+        "enable_prefix_caching", "gpu_memory_utilization", "kv_cache_dtype", "block_size", "kv_offloading_size",
+    )  # fmt: skip
+    assert [read["found"][8][name] for name in names] == [False, 0.85, "fp8_e5m2", 32, 4.0]
+
+
+def test_vllm_reads_the_connector(read: dict[str, Any]) -> None:
+    """LMCache is a connector that vLLM reads as one, for both directions."""
+    found = read["found"][9]
+    assert found["kv_offloading_size"] is None
+    assert found["kv_transfer_config"]["kv_connector"] == "LMCacheConnectorV1"
+    assert found["kv_transfer_config"]["kv_role"] == "kv_both"
