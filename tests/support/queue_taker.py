@@ -102,9 +102,9 @@ class QueueWorker:
 
     def __init__(
         self, port: int, answering: Answering, *, model: str = "test/chat", places: int = 4, secret: bytes = b"",
-        address: str = "",
+        address: str = "", password: str | None = None,
     ) -> None:  # fmt: skip
-        """`address` is where gateways send to its engine."""
+        """`address` is where gateways send to its engine, `password` that of Redis."""
         self.address = address
         self.name = f"worker-{next(_NUMBERS)}"
         self.calls = Queue(queue_prefix(model))
@@ -118,8 +118,8 @@ class QueueWorker:
         self.places = places
         self.stopping = False
         self._answering = answering
-        self._client = redis.asyncio.Redis(host="127.0.0.1", port=port, protocol=2)
-        self._told = redis.asyncio.Redis(host="127.0.0.1", port=port, protocol=2)
+        self._client = redis.asyncio.Redis(host="127.0.0.1", port=port, password=password, protocol=2)
+        self._told = redis.asyncio.Redis(host="127.0.0.1", port=port, password=password, protocol=2)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, call: Call) -> Any:

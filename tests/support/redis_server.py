@@ -64,6 +64,12 @@ class RedisServer:
         """Lose what its append-only file has. It does not run."""
         shutil.rmtree(self._folder / "appendonlydir", ignore_errors=True)
 
+    def begin_anew(self, password: str) -> None:
+        """End it, and start it with this password; empty: with none."""
+        self.kill()
+        self._password = password
+        self.start()
+
     def pause(self) -> None:
         """Stop it in the middle: connections stay, and nothing is answered."""
         self._signal(signal.SIGSTOP)
