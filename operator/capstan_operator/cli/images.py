@@ -29,7 +29,7 @@ from capstan_process.settings import SettingsError
 HINT: Final = "Use --debug flag to render out invalid YAML"
 """Of helm, which is no help to whoever has not called it."""
 KUBERNETES: Final = "1.34.0"
-APIS: Final = ("monitoring.coreos.com/v1",)
+APIS: Final = ("gateway.networking.k8s.io/v1", "monitoring.coreos.com/v1")
 """What the cluster is taken to be and to know, so that the chart refuses nothing: no image follows from it."""
 HELM_SECONDS: Final = 120
 """How long helm may take: it may have to fetch the chart."""

@@ -18,6 +18,7 @@ REGISTRY = "air.example.com:5000/mirror"
 VALUES: dict[str, Any] = {"image": {"registry": REGISTRY}, "redis": {"enabled": True}}
 OWN = [f"{REGISTRY}/{part}:{yaml.safe_load((CHART / 'Chart.yaml').read_text())['appVersion']}" for part in
        ("gateway", "operator", "worker")]  # fmt: skip
+SETS = ROOT / "tests/golden/chart/values"
 REDIS = yaml.safe_load((CHART / "values.yaml").read_text())["redis"]["image"]["tag"]
 
 
@@ -60,6 +61,14 @@ def test_a_set_of_values_and_manifests(capsys: pytest.CaptureFixture[str], tmp_p
     tgi = f"{REGISTRY}/huggingface/text-generation-inference:3.3.7"
     redis = f"{REGISTRY}/library/redis:{REDIS}"
     assert _printed(capsys, *words).splitlines() == sorted([*OWN, tgi, redis])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SETS.glob("*.yaml")))
+def test_the_chart_refuses_nothing_for_what_a_cluster_may_lack(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Values that need kinds of others, such as an HTTPRoute, list their images as all others do: no cluster is
+    asked."""
+    chart = ["--chart", str(CHART), "--helm", program("helm"), "--values", str(SETS / name)]
+    assert len(_printed(capsys, *chart).splitlines()) > len(OWN)
 
 
 def test_without_manifests_every_engine_is_there(capsys: pytest.CaptureFixture[str], rendered: str) -> None:
