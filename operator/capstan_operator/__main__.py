@@ -22,7 +22,7 @@ from capstan_operator.kube.auth import load_configuration
 from capstan_operator.kube.client import KubeClient, Limits
 from capstan_operator.kube.errors import Forbidden, KubeError, Unauthorized, UnknownResource
 from capstan_operator.kube.fence import ProcessFence
-from capstan_operator.kube.leader import Leader
+from capstan_operator.kube.leader import Leader, lease_name
 from capstan_operator.kube.port import KubePort
 from capstan_operator.loop.shares import Limits as Shares
 from capstan_operator.metrics import Metrics
@@ -78,7 +78,10 @@ async def run(settings: Settings) -> int:
         ready=runtime.resync.problem,
         notes=runtime.notes,
     )
-    leader = Leader(kube, namespace=settings.build.install_namespace, identity=identity, fence=ProcessFence())
+    name = lease_name(settings.class_name)
+    leader = Leader(
+        kube, namespace=settings.build.install_namespace, identity=identity, name=name, fence=ProcessFence()
+    )
     ending = asyncio.create_task(first_of(stop, tasks.ended), name="end")
     try:
         await health.start()

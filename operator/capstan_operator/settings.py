@@ -333,7 +333,10 @@ class Settings:
         "the Service before it (the same port), and the Secret with its authority, which is made when a model needs it",
     )
     gateway_admin_port: int = setting(GATEWAY_ADMIN_PORT, "where a gateway pod answers /internal/config", above=0)
-    leader_election: bool = setting(True, "hold the Lease `capstan-operator` in the install namespace while working")
+    leader_election: bool = setting(
+        True,
+        "hold the Lease `capstan-operator`, or that of its class, in the install namespace while working",
+    )
     allowed_names: NamePatterns = setting(
         (),
         "JSON, a list of patterns for each namespace that may claim only such names: "

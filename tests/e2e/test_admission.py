@@ -40,7 +40,8 @@ def refusal(cluster: Cluster, namespace: str, *words: str, given: Manifest | Non
 def deployment(name: str, labels: dict[str, str], **pod: object) -> Manifest:
     """Give a Deployment without pods, as operators write them, with a template that is changed."""
     spec = {"containers": [{"name": "engine", "image": "none"}], **pod}
-    template = {"metadata": {"labels": {**OURS, "capstan.dev/model": name}}, "spec": spec}
+    of_a_model = {**OURS, "capstan.dev/model": name, "app.kubernetes.io/name": "llmmodel"}
+    template = {"metadata": {"labels": of_a_model}, "spec": spec}
     selector = {"matchLabels": {"capstan.dev/model": name}}
     return {
         "apiVersion": "apps/v1",
@@ -63,6 +64,9 @@ def test_the_operators_account_does_its_work_and_nothing_else(with_all_rights: C
     assert "own namespaces" in refusal(cluster, namespace, *apply, given=deployment("host", OURS, hostPID=True))
     root = [{"name": "root", "hostPath": {"path": "/"}}]
     assert "hostPath" in refusal(cluster, namespace, *apply, given=deployment("root", OURS, volumes=root))
+    stray = deployment("stray", OURS)
+    stray["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"] = "capstan"
+    assert "no Service of the install" in refusal(cluster, NAMESPACE, *apply, given=stray)
     assert "not its own" in refusal(cluster, namespace, *apply, given=deployment("mine", OURS))
     assert "not its own" in refusal(cluster, namespace, "delete", "deployment", "mine")
     assert "not its own" in refusal(cluster, NAMESPACE, "delete", "deployment", "capstan-gateway")

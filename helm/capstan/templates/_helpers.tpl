@@ -155,19 +155,27 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 {{/* Refuse the values of an older chart, which lack what this one's templates read. */}}
 {{- define "capstan.checkAge" -}}
 {{- if kindIs "invalid" .Values.extraObjects -}}
-{{- fail "these are the values of an older chart, without the defaults of this one: use --reset-then-reuse-values in place of --reuse-values" -}}
+{{- fail "these are the values of an older chart, without the defaults of this one: use --reset-then-reuse-values in place of --reuse-values (or extraObjects is null: leave it out)" -}}
 {{- end -}}
 {{- end }}
 
 {{/* Refuse values that contradict each other. */}}
 {{- define "capstan.check" -}}
 {{- $redis := include "capstan.redis" . -}}
+{{- range $key, $_ := .Values.commonLabels -}}
+{{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component") -}}
+{{- fail (printf "commonLabels must not contain '%s': Services, budgets and policies find the pods by it" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- with .Values -}}
 {{- if and (gt (int .operator.replicas) 1) (not .operator.leaderElection) -}}
 {{- fail "operator.replicas greater than 1 needs operator.leaderElection: else all of them would write at once" -}}
 {{- end -}}
 {{- if and .operator.strategy (ne .operator.strategy.type "Recreate") (not .operator.leaderElection) -}}
 {{- fail "operator.strategy other than Recreate needs operator.leaderElection: else an old and a new operator would write at once" -}}
+{{- end -}}
+{{- if eq (include "capstan.serviceAccount" (list $ "operator" .operator.serviceAccount)) (include "capstan.serviceAccount" (list $ "gateway" .gateway.serviceAccount)) -}}
+{{- fail "operator.serviceAccount.name and gateway.serviceAccount.name must not be the same: the gateway, which the world asks, would have the operator's rights" -}}
 {{- end -}}
 {{- if eq .operator.className "default" -}}
 {{- fail "operator.className must not be 'default': leave it empty for the install that serves models without a class" -}}
@@ -259,6 +267,11 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 {{- end -}}
 {{- if $wanted -}}true{{- end -}}
 {{- else if and $known (not .Values.operator.watchNamespaces) -}}true{{- end -}}
+{{- end }}
+
+{{- /* The Lease that the operator holds: releases of two classes may be in one namespace, and each of them works. */ -}}
+{{- define "capstan.lease" -}}
+capstan-operator{{ with .Values.operator.className }}-{{ . }}{{ end }}
 {{- end }}
 
 {{- /* The Secrets that the operator writes, in its own namespace. */ -}}

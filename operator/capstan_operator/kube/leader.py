@@ -28,10 +28,16 @@ from capstan_operator.resources.resource import Manifest
 log = logging.getLogger(__name__)
 
 LEASE_NAME: Final = "capstan-operator"
+"""Of an install without a class."""
 
 CREATOR: Final = "capstan-operator-lease"
 """The field manager that makes the lease. It owns no field of it, so making a lease that somebody took in the meantime
 leaves it taken; a second apply by the manager that holds it would give up what the first one set."""
+
+
+def lease_name(class_name: str) -> str:
+    """Name of the Lease of an install. Those of different classes work at the same time, also from one namespace."""
+    return f"{LEASE_NAME}-{class_name}" if class_name else LEASE_NAME
 
 
 @dataclass(frozen=True)
@@ -62,11 +68,13 @@ class Leader:
         *,
         namespace: str,
         identity: str,
+        name: str = LEASE_NAME,
         timing: Timing = Timing(),
         fence: Fence = NO_FENCE,
     ) -> None:
         self._kube = kube
         self._namespace = namespace
+        self._name = name
         self._identity = identity
         self._timing = timing
         self._fence = fence
@@ -83,7 +91,10 @@ class Leader:
     async def acquire(self) -> None:
         """Wait until the lease is ours."""
         seen: tuple[str, float] | None = None
-        log.info("waiting for the leader lease", extra={"namespace": self._namespace, "identity": self._identity})
+        log.info(
+            "waiting for the leader lease",
+            extra={"namespace": self._namespace, "lease": self._name, "identity": self._identity},
+        )
         while True:
             try:
                 lease = await self._read()
@@ -177,12 +188,12 @@ class Leader:
         """Give the lease. One that does not exist is made empty first: two candidates can both do that, and then
         only one of them wins the write that carries the resourceVersion."""
         try:
-            return await self._kube.get(LEASES, LEASE_NAME, namespace=self._namespace)
+            return await self._kube.get(LEASES, self._name, namespace=self._namespace)
         except NotFound:
             empty: Manifest = {
                 "apiVersion": LEASES.api_version,
                 "kind": LEASES.kind,
-                "metadata": {"name": LEASE_NAME, "namespace": self._namespace},
+                "metadata": {"name": self._name, "namespace": self._namespace},
             }
             return await self._kube.apply(empty, manager=CREATOR)
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY_LABEL, MODEL_LABEL
+from capstan_contract.names import COMPONENT_LABEL, MANAGED_BY_LABEL, MODEL_LABEL, NAME_LABEL
 from capstan_operator.api.kinds import LLM_MODELS
 from capstan_operator.kube.client import KubeClient, _Request
 from capstan_operator.kube.errors import Forbidden, Invalid
-from capstan_operator.resources.api_resource import CONFIG_MAPS, DEPLOYMENTS, LEASES, PODS, SECRETS
+from capstan_operator.resources.api_resource import CONFIG_MAPS, DEPLOYMENTS, LEASES, PODS, SECRETS, ApiResource
 from capstan_operator.resources.resource import Manifest
 from support.admission import ACCOUNT
 from support.llmmodels import condition, simulated
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.apiserver
 
 OURS = {MANAGED_BY_LABEL: "capstan"}
 ROOM: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
-OF_A_MODEL = {**OURS, MODEL_LABEL: "one", COMPONENT_LABEL: "engine"}
+OF_A_MODEL = {**OURS, MODEL_LABEL: "one", COMPONENT_LABEL: "engine", NAME_LABEL: "llmmodel"}
 
 
 @pytest.fixture
@@ -85,6 +85,7 @@ PODS_THAT_TAKE_OVER: dict[str, tuple[dict[str, Any], str]] = {
     "a chosen node": ({"nodeName": "node-1"}, "choose their node"),
     "the operator's rights": ({"serviceAccountName": "capstan-operator"}, "run as the operator"),
     "the gateway's rights": ({"serviceAccountName": "capstan-gateway"}, "run as the operator or the gateway"),
+    "the operator's rights by an older field": ({"serviceAccount": "capstan-operator"}, "run as the operator"),
     "parameters of the kernel": (
         {"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}},
         "sysctls",
@@ -170,7 +171,7 @@ async def test_nothing_but_what_operators_make(kube: KubeClient, account: KubeCl
             spec={"volumeName": "somebodys", **ROOM},
         ),
         "for the Deployment of its own name": an_object(
-            "autoscaling/v2", "HorizontalPodAutoscaler", "one", OURS,
+            "autoscaling/v2", "HorizontalPodAutoscaler", "one-model", OURS,
             spec={"maxReplicas": 2, "scaleTargetRef": target},
         ),
     }  # fmt: skip
@@ -210,6 +211,85 @@ async def _is_made(kube: KubeClient, manifest: Manifest) -> bool:
     return True
 
 
+async def test_no_pod_of_a_model_is_found_by_a_service_of_the_install(account: KubeClient, namespace: str) -> None:
+    """A pod with the labels of the gateway would be sent its requests, keys and all, and one with those of Redis its
+    password: those of models say that they are a model's, in Deployments and in Jobs."""
+    for name in ("capstan", None):
+        for manifest in (a_deployment(), a_job()):
+            labels = {
+                **OF_A_MODEL,
+                NAME_LABEL: name,
+                COMPONENT_LABEL: "gateway",
+                "app.kubernetes.io/instance": "capstan",
+            }
+            template = manifest["spec"]["template"]
+            template["metadata"] = {"labels": {key: value for key, value in labels.items() if value is not None}}
+            manifest["metadata"]["namespace"] = namespace
+            assert "no Service of the install" in await refusal(lambda manifest=manifest: account.apply(manifest)), name
+
+
+async def test_whatever_runs_pods_is_a_deployment_or_a_job(
+    kube: KubeClient, account: KubeClient, namespace: str
+) -> None:
+    """No other kind that makes pods, no container that is put into one that runs, and no pod that is moved or removed:
+    an account with all rights makes none of it, by no name and by one that is generated."""
+    template = {"metadata": {"labels": OF_A_MODEL}, "spec": {"containers": [{"name": "a", "image": "b"}]}}
+    pods: dict[str, Any] = {"selector": {"matchLabels": {MODEL_LABEL: "one"}}, "template": template}
+    job = {"template": {**template, "spec": {**template["spec"], "restartPolicy": "Never"}}}
+    kinds = {
+        ApiResource("apps", "v1", "statefulsets", "StatefulSet"): pods | {"serviceName": "a"},
+        ApiResource("apps", "v1", "daemonsets", "DaemonSet"): pods,
+        ApiResource("apps", "v1", "replicasets", "ReplicaSet"): pods,
+        ApiResource("batch", "v1", "cronjobs", "CronJob"): {"schedule": "* * * * *", "jobTemplate": {"spec": job}},
+        ApiResource("", "v1", "replicationcontrollers", "ReplicationController"): pods | {"selector": OF_A_MODEL},
+    }
+    for kind, spec in kinds.items():
+        manifest = an_object(kind.api_version, kind.kind, "one", OURS, spec=spec)
+        call = _Request("create", kind, "POST", kind.path(namespace), body=manifest)
+        assert f"CREATE {kind.group}/{kind.plural}" in await refusal(lambda call=call: account._call(call)), kind.plural
+    generated = {"metadata": {"generateName": "capstan-gateway-admin", "labels": OURS}}
+    secret = _Request(
+        "create", SECRETS, "POST", SECRETS.path(namespace), body={**generated, "apiVersion": "v1", "kind": "Secret"}
+    )
+    assert "of Secrets the operator writes those" in await refusal(lambda: account._call(secret))
+    pod = an_object("v1", "Pod", "theirs", spec=template["spec"])
+    pod["metadata"]["namespace"] = namespace
+    await eventually(lambda: _is_made(kube, pod), what="the namespace to have an account for pods")
+    theirs = PODS.path(namespace, "theirs")
+    ephemeral = {"spec": {"ephemeralContainers": [{"name": "in", "image": "b"}]}}
+    evicted = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "theirs", "namespace": namespace}}
+    bound = {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": "theirs"},
+        "target": {"kind": "Node", "name": "n"},
+    }
+    calls = {
+        "UPDATE /pods/ephemeralcontainers": _Request(
+            "patch", PODS, "PATCH", f"{theirs}/ephemeralcontainers", body=ephemeral,
+            content_type="application/strategic-merge-patch+json",
+        ),
+        "CREATE /pods/eviction": _Request("create", PODS, "POST", f"{theirs}/eviction", body=evicted),
+        "CREATE /pods/binding": _Request("create", PODS, "POST", f"{theirs}/binding", body=bound),
+        "DELETE /pods": _Request("delete", PODS, "DELETE", PODS.path(namespace)),
+    }  # fmt: skip
+    for what, call in calls.items():
+        assert what in await refusal(lambda call=call: account._call(call)), what
+
+
+async def test_a_whole_collection_is_judged_object_by_object(
+    kube: KubeClient, account: KubeClient, namespace: str
+) -> None:
+    """To delete all of a kind at once reaches nothing that is somebody else's."""
+    for name, labels in (("ours", OURS), ("theirs", {})):
+        made = an_object("v1", "ConfigMap", name, labels, data={"a": "b"})
+        made["metadata"]["namespace"] = namespace
+        await kube.apply(made, manager="user")
+    whole = _Request("delete", CONFIG_MAPS, "DELETE", CONFIG_MAPS.path(namespace))
+    assert "not its own" in await refusal(lambda: account._call(whole))
+    assert await find(kube, CONFIG_MAPS, "theirs", namespace)
+
+
 async def test_what_is_somebody_elses_stays_as_it_is(kube: KubeClient, account: KubeClient, namespace: str) -> None:
     """Objects without our label are neither changed nor deleted, not by claiming them either; one of a model that has
     lost its label gets it back."""
@@ -247,11 +327,17 @@ async def test_a_claim_is_bound_by_kubernetes_alone(kube: KubeClient, account: K
 
 
 async def test_what_scales_a_model_scales_nothing_else(account: KubeClient, namespace: str) -> None:
-    """An HPA is for a Deployment: not for something else that happens to have the same name."""
-    for target in ({"apiVersion": "apps/v1", "kind": "StatefulSet"}, {"apiVersion": "x.dev/v1", "kind": "Deployment"}):
+    """An HPA is for a Deployment that is called as those of models are: not for one with a name of another kind, nor
+    for something else that happens to have the same name."""
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment"}
+    for name, target in (
+        ("one-model", {**deployment, "kind": "StatefulSet"}),
+        ("one-model", {**deployment, "apiVersion": "x.dev/v1"}),
+        ("checkout", deployment),
+    ):
         scaler = an_object(
-            "autoscaling/v2", "HorizontalPodAutoscaler", "one", OURS,
-            spec={"maxReplicas": 2, "scaleTargetRef": {**target, "name": "one"}},
+            "autoscaling/v2", "HorizontalPodAutoscaler", name, OURS,
+            spec={"maxReplicas": 2, "scaleTargetRef": {**target, "name": name}},
         )  # fmt: skip
         scaler["metadata"]["namespace"] = namespace
         assert "for the Deployment of its own name" in await refusal(lambda scaler=scaler: account.apply(scaler))

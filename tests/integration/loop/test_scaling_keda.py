@@ -316,21 +316,31 @@ async def test_keda_gets_no_credentials_of_others(world: World, bound: Path, nam
     name = {"name": NAME}
     deployment = {"apiVersion": DEPLOYMENTS.api_version, "kind": DEPLOYMENTS.kind, **name}
 
-    def scaled_object(target: dict[str, str], *references: dict[str, str]) -> Manifest:
-        triggers = [{"type": "metrics-api", "metadata": {}, "authenticationRef": one} for one in references]
-        labels = {MANAGED_BY_LABEL: MANAGED_BY}
+    trigger: dict[str, Any] = {"type": "external-push", "metadata": {"scalerAddress": "x:1"}, "authenticationRef": name}
+
+    def scaled_object(target: dict[str, str] = deployment, **trigger_or_advanced: Any) -> Manifest:
+        advanced = trigger_or_advanced.pop("advanced", None)
+        spec = {"scaleTargetRef": target, "triggers": [{**trigger, **trigger_or_advanced}]}
         return {
             "apiVersion": SCALED_OBJECTS.api_version,
             "kind": SCALED_OBJECTS.kind,
-            "metadata": {**name, "namespace": namespace, "labels": labels},
-            "spec": {"scaleTargetRef": target, "triggers": triggers},
+            "metadata": {**name, "namespace": namespace, "labels": {MANAGED_BY_LABEL: MANAGED_BY}},
+            "spec": {**spec, **({"advanced": advanced} if advanced else {})},
         }
 
     async with connect(bound) as account:
         for reference in ({"name": "somebodys"}, {**name, "kind": "ClusterTriggerAuthentication"}):
             with pytest.raises(Invalid, match="its own TriggerAuthentication"):
-                await account.apply(scaled_object(deployment, name, reference))
+                await account.apply(scaled_object(authenticationRef=reference))
         for target in ({**deployment, "name": "other"}, {**deployment, "kind": "StatefulSet"}):
             with pytest.raises(Invalid, match="for the Deployment of its own name"):
-                await account.apply(scaled_object(target, name))
-        assert await account.apply(scaled_object(deployment, name))
+                await account.apply(scaled_object(target))
+        for wrong in (
+            {"type": "metrics-api"},
+            {"metadata": {"scalerAddress": "x:1", "tokenFromEnv": "PASSWORD"}},
+            {"advanced": {"horizontalPodAutoscalerConfig": {"name": "somebodys"}}},
+        ):
+            with pytest.raises(Invalid, match="asks the operator, passes on no variable"):
+                await account.apply(scaled_object(**wrong))
+        behavior = {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}}}}
+        assert await account.apply(scaled_object(advanced=behavior))

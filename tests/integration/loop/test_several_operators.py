@@ -88,3 +88,23 @@ async def test_installs_of_two_classes_leave_each_others_models_alone(
     finally:
         blue.kill()
         await kube.delete(NAMESPACES, elsewhere)
+
+
+async def test_installs_of_two_classes_may_have_one_namespace(
+    kube: KubeClient, kube_api: Path, namespace: str, start_operator: Any, tmp_path: Path
+) -> None:
+    """Two releases in one namespace, as on the way to another release name: each leads, serves the models of its class
+    and writes a config of its own."""
+    plain = start_operator()
+    names = {"CAPSTAN_GATEWAY_CONFIG": "blue-gateway-config", "CAPSTAN_GATEWAY_CREDENTIALS": "blue-gateway-credentials"}
+    blue = OperatorProcess(kube_api, namespace, tmp_path / "blue.log", CAPSTAN_CLASS_NAME="blue", **names).start()
+    try:
+        await kube.apply(simulated("mine", namespace), manager="user")
+        await kube.apply(simulated("theirs", namespace, className="blue"), manager="user")
+        await eventually(lambda: settled(kube, "mine", namespace), what="the model without a class")
+        await eventually(lambda: settled(kube, "theirs", namespace), what="the blue model")
+        assert (plain.metric(LEADER), blue.metric(LEADER)) == (1, 1)
+        assert await served_names(kube, namespace) == {"mine"}
+        assert (plain.exit_code, blue.exit_code) == (None, None)
+    finally:
+        blue.kill()

@@ -139,20 +139,30 @@ def test_openshift_makes_a_route_that_waits() -> None:
 
 
 def test_a_route_leads_to_the_gateway() -> None:
-    """Parents, hosts and timeouts are those of the values; nothing is cut off of paths of the API."""
-    objects = with_route(path="/v1")
+    """Parents, hosts and timeouts are those of the values; nothing is cut off of paths of the API. What the CRD would
+    add by default is there: Argo CD compares such lists as wholes, and would never see the route as it wants it."""
+    service = {"group": "", "kind": "Service", "name": "capstan-gateway"}
+    objects = with_route(path="/v1", parentRefs=[*PARENTS, service])
     assert one(objects, "HTTPRoute", NAME)["spec"] == {
-        "parentRefs": PARENTS,
+        "parentRefs": [{**PARENTS[0], "group": "gateway.networking.k8s.io", "kind": "Gateway"}, service],
         "hostnames": ["llm.example.com"],
         "rules": [
             {
                 "matches": [{"path": {"type": "PathPrefix", "value": "/v1"}}],
                 "timeouts": {"request": "0s", "backendRequest": "0s"},
-                "backendRefs": [{"name": NAME, "port": 80}],
+                "backendRefs": [{"group": "", "kind": "Service", "name": NAME, "port": 80, "weight": 1}],
             }
         ],
     }
     assert told(objects).gateway_url == "https://llm.example.com/v1"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/chat"])
+def test_a_path_of_the_gateways_own_comes_as_it_is(path: str) -> None:
+    """All paths, the API and what is in it are what the gateway serves: nothing of them is cut off."""
+    (rule,) = one(with_route(path=path), "HTTPRoute", NAME)["spec"]["rules"]
+    assert rule["matches"] == [{"path": {"type": "PathPrefix", "value": path}}]
+    assert "filters" not in rule
 
 
 def test_another_path_of_a_route_is_cut_off() -> None:

@@ -249,6 +249,11 @@ CONTRADICTIONS = {
     "monitoring.serviceMonitor.enabled is true, but": {"monitoring": {"serviceMonitor": {"enabled": True}}},
     "monitoring.prometheusRule.enabled is true, but": {"monitoring": {"prometheusRule": {"enabled": True}}},
     "operator.serviceAccount.name is needed": {"operator": {"serviceAccount": {"create": False}}},
+    "would have the operator's rights": {
+        "operator": {"serviceAccount": {"name": "capstan"}},
+        "gateway": {"serviceAccount": {"create": False, "name": "capstan"}},
+    },
+    "commonLabels must not contain 'app.kubernetes.io/name'": {"commonLabels": {"app.kubernetes.io/name": "llm"}},
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from capstan_operator.api.kinds import KINDS
 from capstan_operator.kube.events import REPORTER
-from capstan_operator.kube.leader import LEASE_NAME
+from capstan_operator.kube.leader import LEASE_NAME, lease_name
 from capstan_operator.metrics_api.registration import NAME as METRICS_API
 from support.helm import NAMESPACE, one, render, run_helm, try_render
 
@@ -146,6 +146,15 @@ def test_the_policy_names_what_the_operator_writes_once() -> None:
     assert all(f'"{name}"' in text for name in named)
 
 
+@pytest.mark.parametrize("name", ["", "blue"])
+def test_each_class_has_a_lease(name: str) -> None:
+    """The Lease that the operator of a class holds is the one that its Role and the policy let it write."""
+    objects = render(operator(className=name))
+    rules = one(objects, "Role", "capstan-operator")["rules"]
+    assert [rule["resourceNames"] for rule in rules if rule["resources"] == ["leases"]] == [[lease_name(name)]]
+    assert f"request.name == '{lease_name(name)}' " in text_of(objects)
+
+
 def test_the_policy_knows_no_more_than_the_install_needs() -> None:
     """KEDA's kinds, the APIService and the Lease are in it where the operator has the rights to them; with
     `watchNamespaces` it lets through nothing elsewhere."""
@@ -172,6 +181,12 @@ def test_what_a_platform_team_lets_through() -> None:
     assert '["/mnt/nvme"]' in text
     assert '"IPC_LOCK"' in text
     assert one(objects, f"{POLICY}Binding", NAME)["spec"]["validationActions"] == ["Audit"]
+
+
+def test_a_list_that_is_null_lets_nothing_more_through() -> None:
+    """A key that is left blank in values is an empty list, and no `null` gets into an expression."""
+    blank = {"privilegedNamespaces": None, "hostPaths": None, "capabilities": None}
+    assert text_of(render(operator(admissionPolicy=blank))) == text_of(render())
 
 
 @pytest.mark.parametrize(
@@ -206,6 +221,20 @@ def test_redis_has_a_network_policy_of_its_own() -> None:
     assert not [
         item for item in render(off) if item["kind"] == "NetworkPolicy" and item["metadata"]["name"] == "capstan-redis"
     ]
+
+
+def test_redis_lets_in_workers_from_where_models_are() -> None:
+    """With `watchNamespaces` pods of other namespaces do not reach it, whatever they call themselves."""
+    queued = {"queue": {"enabled": True, "workerSecret": "worker"}}
+
+    def namespaces(values: dict[str, Any]) -> dict[str, Any]:
+        (rule,) = one(render({**queued, **values}), "NetworkPolicy", "capstan-redis")["spec"]["ingress"]
+        (selector,) = [peer["namespaceSelector"] for peer in rule["from"] if "namespaceSelector" in peer]
+        return dict(selector)
+
+    assert namespaces({}) == {}
+    served = {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["team-a", NAMESPACE]}
+    assert namespaces(operator(watchNamespaces=["team-a"])) == {"matchExpressions": [served]}
 
 
 @pytest.mark.parametrize("component", ["operator", "gateway"])

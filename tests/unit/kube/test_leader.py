@@ -10,7 +10,7 @@ import pytest
 
 from capstan_operator.errors import LeaseLost
 from capstan_operator.kube.errors import Conflict, Forbidden, Unavailable
-from capstan_operator.kube.leader import LEASE_NAME, Leader, Timing
+from capstan_operator.kube.leader import LEASE_NAME, Leader, Timing, lease_name
 from capstan_operator.resources.resource import Manifest
 from fakes.apply_kube import ApplyKube
 from support.virtualtime import run_virtually
@@ -58,6 +58,19 @@ def test_a_lease_that_nobody_holds_is_taken_at_once() -> None:
     spec = lease_of(kube)
     assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("me", 15, 1)
     assert spec["acquireTime"] == spec["renewTime"]
+
+
+def test_installs_of_two_classes_wait_for_nobody() -> None:
+    """Each class has a lease of its own, so that both lead from one namespace."""
+    kube = ApplyKube()
+    plain, blue = (
+        Leader(kube, namespace="ns", identity=name or "plain", name=lease_name(name), timing=TIMING)
+        for name in ("", "blue")
+    )
+    run_virtually(plain.acquire())
+    assert run_virtually(seconds(blue.acquire())) == 0
+    assert plain.holds
+    assert lease_of(kube)["holderIdentity"] == "plain"
 
 
 def test_a_lease_shorter_than_a_second_is_one_second() -> None:
