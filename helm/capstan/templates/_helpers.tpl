@@ -154,8 +154,8 @@ redis://capstan-scorer@{{ include "capstan.fullname" . }}-redis.{{ .Release.Name
 
 {{/* Refuse the values of an older chart, which lack what this one's templates read. */}}
 {{- define "capstan.checkAge" -}}
-{{- if kindIs "invalid" .Values.extraObjects -}}
-{{- fail "these are the values of an older chart, without the defaults of this one: use --reset-then-reuse-values in place of --reuse-values (or extraObjects is null: leave it out)" -}}
+{{- if kindIs "invalid" .Values.aggregatedRoles -}}
+{{- fail "these are the values of an older chart, without the defaults of this one: use --reset-then-reuse-values in place of --reuse-values" -}}
 {{- end -}}
 {{- end }}
 

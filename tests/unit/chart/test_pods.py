@@ -202,7 +202,7 @@ WRONG = {
     "at '/redis/topologySpreadConstraints/0': missing property 'maxSkew'": {
         "redis": {"topologySpreadConstraints": [{"topologyKey": "a", "whenUnsatisfiable": "DoNotSchedule"}]}
     },
-    "use --reset-then-reuse-values": {"extraObjects": None},
+    "use --reset-then-reuse-values": {"aggregatedRoles": None},
 }
 
 

@@ -4,8 +4,10 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
+from support.helm import PROMETHEUS, render
 from support.needs import ROOT
 from support.yamls import load
 
@@ -76,6 +78,35 @@ def test_a_value_without_a_comment_is_found() -> None:
     comment = next(line for line in text.splitlines(keepends=True) if "# -- Memory for data" in line)
     page = _sync_chart().page_with_table((ROOT / "docs" / "install.md").read_text(), text.replace(comment, ""))
     assert _undescribed(page) == ["redis.maxMemory"]
+
+
+def test_a_list_or_a_map_that_is_left_blank_is_an_empty_one() -> None:
+    """`hosts:` with nothing behind it is null in YAML, which Helm takes for a key that is not there: whatever a user
+    fills is rendered without it, all of them at once and with what reads them switched on."""
+    on: dict[str, Any] = {
+        "gateway": {"ingress": {"enabled": True, "controller": "nginx"}, "oidc": {}, "cors": {}, "images": {}},
+        "operator": {"admissionPolicy": {"enabled": True}}, "networkPolicies": {"enabled": True},
+        "scorer": {"enabled": True}, "redis": {"enabled": True},
+        "monitoring": {"serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}},
+    }  # fmt: skip
+    blank = [path for path, value in _leaves(_values(), _schema()) if isinstance(value, dict | list)]
+    assert len(blank) > 50
+    for *parents, last in blank:
+        place = on
+        for key in parents:
+            place = place.setdefault(key, {})
+        place[last] = None
+    assert render(on, apis=(PROMETHEUS,))
+
+
+def _leaves(
+    value: object, schema: dict[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], object]]:
+    if isinstance(value, dict) and "properties" in schema:
+        for key, item in value.items():
+            yield from _leaves(item, schema["properties"][key], (*path, key))
+    else:
+        yield path, value
 
 
 def _undescribed(page: str) -> list[str]:

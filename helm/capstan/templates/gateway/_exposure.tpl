@@ -3,13 +3,13 @@ route; a host with a wildcard is no address. */ -}}
 {{- define "capstan.gatewayUrl" -}}
 {{- $ingress := .Values.gateway.ingress -}}
 {{- $route := .Values.gateway.httpRoute -}}
-{{- $host := first $ingress.hosts | default "" -}}
-{{- $name := first $route.hostnames | default "" -}}
+{{- $host := first ($ingress.hosts | default list) | default "" -}}
+{{- $name := first ($route.hostnames | default list) | default "" -}}
 {{- $port := int .Values.gateway.service.port -}}
 {{- if .Values.gateway.url -}}
 {{ .Values.gateway.url }}
 {{- else if and $ingress.enabled $host (not (hasPrefix "*" $host)) -}}
-{{ printf "%s://%s%s" (ternary "https" "http" (gt (len $ingress.tls) 0)) $host (include "capstan.apiPath" $ingress.path) }}
+{{ printf "%s://%s%s" (ternary "https" "http" (not (empty $ingress.tls))) $host (include "capstan.apiPath" $ingress.path) }}
 {{- else if and $route.enabled $name (not (hasPrefix "*" $name)) -}}
 {{ printf "%s://%s%s" $route.scheme $name (include "capstan.apiPath" $route.path) }}
 {{- else -}}
@@ -55,7 +55,7 @@ reference; docs/exposure.md says what they do, and what an Ingress cannot say. *
 {{- $_ := set $has "route.openshift.io/termination" "edge" -}}
 {{- end -}}
 {{- end -}}
-{{- merge (deepCopy $ingress.annotations) $has | toJson -}}
+{{- merge (deepCopy ($ingress.annotations | default dict)) $has | toJson -}}
 {{- end }}
 
 {{- /* For how long an ALB waits: 4000 seconds are its most. */ -}}
@@ -82,7 +82,7 @@ requests into connections that have just been closed: an ALB keeps them for its 
 {{- $_ := set $has "cloud.google.com/neg" `{"ingress": true}` -}}
 {{- $_ := set $has "cloud.google.com/backend-config" (printf `{"default": "%s-gateway"}` (include "capstan.fullname" .)) -}}
 {{- end -}}
-{{- merge (deepCopy .Values.gateway.service.annotations) $has | toJson -}}
+{{- merge (deepCopy (.Values.gateway.service.annotations | default dict)) $has | toJson -}}
 {{- end }}
 
 {{- /* Refuse values that expose the gateway in no way that works. */ -}}
@@ -91,7 +91,7 @@ requests into connections that have just been closed: an ALB keeps them for its 
 {{- if and .enabled (eq .controller "openshift") (not .hosts) -}}
 {{- fail "gateway.ingress.hosts is needed with gateway.ingress.controller=openshift: a Route is made only of an Ingress with hosts" -}}
 {{- end -}}
-{{- if and .enabled (eq .controller "gce") (hasKey .annotations "kubernetes.io/ingress.class") -}}
+{{- if and .enabled (eq .controller "gce") (hasKey (.annotations | default dict) "kubernetes.io/ingress.class") -}}
 {{- fail "gateway.ingress.className is what the annotation kubernetes.io/ingress.class says with gateway.ingress.controller=gce: take it out of gateway.ingress.annotations" -}}
 {{- end -}}
 {{- end -}}
