@@ -14,7 +14,11 @@
   const reachable = (one) => {
     for (const text of one.querySelectorAll("pre")) if (text.scrollHeight > text.clientHeight) text.tabIndex = 0;
   };
-  for (const one of cases) one.addEventListener("toggle", () => reachable(one));
+  for (const one of cases) {
+    one.addEventListener("toggle", () => reachable(one));
+    // The event of a case that is open from the start may have come before this.
+    if (one.open) reachable(one);
+  }
   addEventListener("hashchange", opened);
   opened();
   if (!form) return;
