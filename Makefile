@@ -2,15 +2,15 @@
 #
 #   PYTHON=...   which Python makes the environments (default: the newest of 3.11 to 3.14 that is found)
 #   PORT=8080    where `make run` and `make run-vllm` listen
-#   JOBS=1       run the tests in one process (default: in three, on a machine with two cores or more: the one with the
-#                cluster's tests mostly waits)
+#   JOBS=1       run the tests in one process (default: in four, on a machine with two cores or more: those with the
+#                cluster's and the operator's tests mostly wait)
 #   ARGS=...     further arguments of pytest, of the benchmark or of `capstan up`
 
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 PORT ?= 8080
 ARGS ?=
-JOBS ?= $(shell [ "$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" -ge 2 ] && echo 3 || echo 1)
+JOBS ?= $(shell [ "$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)" -ge 2 ] && echo 4 || echo 1)
 BIN := $(VENV)/bin
 CLUSTER := ../shared/cluster/cluster
 export PYTHON VENV

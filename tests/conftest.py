@@ -80,7 +80,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
-    """Let one process have the cluster and vLLM, and others do all the rest beside it, a file at a time."""
+    """Let one process have the cluster, one at a time vLLM, and all do the rest beside that, a file at a time."""
     return ByScope(config, log)
 
 

@@ -3,6 +3,7 @@
 from typing import Final
 
 MACHINE: Final = "machine"
+VLLM: Final = "tests/integration/worker/test_vllm_"
 ORDER: Final = (
     MACHINE,
     "tests/integration/",
@@ -18,9 +19,12 @@ time for that. Many short files come last, so that all processes come to their e
 
 
 def scope_of(nodeid: str) -> str:
-    """Say which tests stay in one process: those of a file, and all that need the machine for themselves."""
+    """Say which tests stay in one process: those of a file, all on the cluster, and all with real vLLM, so that no more
+    than one of its tests has the machine busy at a time."""
     path = nodeid.split("::", 1)[0]
-    return MACHINE if path.startswith("tests/e2e/") else path
+    if path.startswith("tests/e2e/"):
+        return MACHINE
+    return VLLM if path.startswith(VLLM) else path
 
 
 def rank_of(nodeid: str) -> int:

@@ -11,17 +11,17 @@ T = TypeVar("T")
 
 # Long enough for a busy machine. Who runs tests that are meant to fail, as mutants are, need not wait so long for each.
 PATIENCE: Final = float(os.environ.get("CAPSTAN_TEST_PATIENCE", "60"))
+_SHORTEST, _LONGEST = 0.05, 0.25
+"""Seconds between two looks, unless the test says how many."""
 _SLACK: Final = 0.05
 """Looks become rarer in a long wait, which so takes that much longer at most: each is work for a busy machine."""
-_LONGEST: Final = 0.25
-"""Seconds between two looks, unless the test asks for more."""
 
 
 async def eventually(
     check: Callable[[], T | Awaitable[T]],
     *,
     seconds: float = PATIENCE,
-    every: float = 0.05,
+    every: float | None = None,
     what: str = "the condition",
 ) -> T:
     """Call `check` until it gives something true, and return that; fail with `what` and the last value after `seconds`.
@@ -47,7 +47,7 @@ async def eventually(
 
 
 def wait_until(
-    check: Callable[[], T], *, seconds: float = PATIENCE, every: float = 0.1, what: str = "the condition"
+    check: Callable[[], T], *, seconds: float = PATIENCE, every: float | None = None, what: str = "the condition"
 ) -> T:
     """The same for synchronous tests."""
     began = time.monotonic()
@@ -66,6 +66,6 @@ def wait_until(
         time.sleep(_pause(every, waited))
 
 
-def _pause(every: float, waited: float) -> float:
+def _pause(every: float | None, waited: float) -> float:
     """Give the seconds until the next look."""
-    return max(every, min(waited * _SLACK, _LONGEST))
+    return min(max(_SHORTEST, waited * _SLACK), _LONGEST) if every is None else every

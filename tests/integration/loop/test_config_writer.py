@@ -15,6 +15,7 @@ from capstan_operator.kube.errors import Conflict
 from capstan_operator.resources.api_resource import CONFIG_MAPS
 from capstan_operator.settings import Settings
 from support.llmmodels import CONFIG_NAME, read_config
+from support.wait import eventually
 
 pytestmark = pytest.mark.apiserver
 
@@ -72,7 +73,11 @@ async def test_configs_are_written_by_turns_and_none_twice(kube: KubeClient, nam
 
     await writer.write(config_of(range(2)))
     await writer.write(config_of(range(3)))
-    assert set(await objects(kube, namespace)) == {CONFIG_NAME}
+
+    async def is_pruned() -> bool:
+        return set(await objects(kube, namespace)) == {CONFIG_NAME}
+
+    await eventually(is_pruned, what="no shard left")
     assert await read_config(kube, namespace) == config_of(range(3))
 
 

@@ -1,12 +1,13 @@
 """The order in which tests begin."""
 
 from support.needs import ROOT
-from support.order import MACHINE, ORDER, rank_of, scope_of
+from support.order import MACHINE, ORDER, VLLM, rank_of, scope_of
 
 
 def test_those_on_the_cluster_stay_together_and_others_by_file() -> None:
-    """All that need the machine for themselves are one scope, and of all others each file is one."""
+    """All on the cluster are one scope, all with real vLLM are another, and of all others each file is one."""
     assert scope_of("tests/e2e/test_gpus.py::test_a") == scope_of("tests/e2e/test_limits.py::test_b[x::y]") == MACHINE
+    assert scope_of("tests/integration/worker/test_vllm_gateway.py::test_a") == VLLM
     assert scope_of("tests/unit/loop/test_a.py::test_b[x::y]") == "tests/unit/loop/test_a.py"
 
 
