@@ -63,15 +63,16 @@ def _wait_for_event(capstan: Cluster, namespace: str, name: str, reason: str) ->
 
 @pytest.mark.usefixtures("eight_gpus")
 def test_rolls_in_place_when_told_to(capstan: Cluster, namespace: str) -> None:
-    """With every GPU in use and strategy InPlace the only pod gives way to the new one, and the status says so."""
+    """With every GPU in use and strategy InPlace the only pod gives way to the new one, which waits for no room."""
     spec = {"resources": {"gpus": 8}, "rollout": {"strategy": "InPlace"}}
     capstan.apply(namespace, simulated("full", **spec, engine=_args(2)))
     capstan.wait_settled("full", namespace)
     old = _uids(capstan, namespace, "full")
     capstan.apply(namespace, simulated("full", **spec, engine=_args(3)))
-    _wait_for_event(capstan, namespace, "full", "RollingInPlace")
     capstan.wait_settled("full", namespace)
     assert not _uids(capstan, namespace, "full") & old
+    deployment = capstan.get("deployments", "full-model", namespace) or {}
+    assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
 @pytest.mark.usefixtures("eight_gpus")

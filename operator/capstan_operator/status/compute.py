@@ -47,6 +47,8 @@ _BEFORE: Final[Mapping[str, str]] = {
 _BAD: Final[Mapping[str, str]] = {"Accepted": "False", "Degraded": "True", "Ready": "False"}
 _REASON_COUNTS: Final = frozenset({("Accepted", "False"), ("Degraded", "True")})
 """Where another reason is news although the status is the same."""
+_REASONS_THAT_COUNT: Final = frozenset({("Progressing", "RollingInPlace")})
+"""Reasons that are news whatever the one before was: fewer replicas serve than are asked for."""
 
 
 def compute_status(
@@ -173,7 +175,8 @@ def _limits(present: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Fin
 def _is_news(kind: str, present: Mapping[str, Any], finding: Finding) -> bool:
     if present.get("status") != finding.status:
         return True
-    return (kind, finding.status) in _REASON_COUNTS and present.get("reason") != finding.reason
+    counts = (kind, finding.status) in _REASON_COUNTS or (kind, finding.reason) in _REASONS_THAT_COUNT
+    return counts and present.get("reason") != finding.reason
 
 
 def _transition(kind: str, finding: Finding) -> Transition:

@@ -517,6 +517,21 @@ def test_recovery_is_an_event() -> None:
     assert ("Normal", "Recovered") in {(t.type, t.reason) for t in healed.transitions}
 
 
+def test_that_replicas_give_way_in_place_is_an_event() -> None:
+    """A rollout that began with a surge and goes on in place is told once, since fewer replicas serve from then on."""
+    model = make_model(**GPU, replicas=2)
+    olds = (gpu_pod("old-1", "old", 2), gpu_pod("old-2", "old", 2))
+    begun = _status(model, snapshot_of(model, deployment_of(model), pods=olds))
+    assert _told(begun)["Progressing"] == ("True", "RollingOut")
+    stuck = unschedulable_pod("new", hash_of(model), "1 Insufficient nvidia.com/gpu", since="2026-05-04T11:50:00Z")
+    again = replace(model, status=begun.status)
+    found = snapshot_of(again, deployment_of(again), pods=(olds[0], stuck))
+    in_place = _status(again, found)
+    assert _told(in_place)["Progressing"] == ("True", "RollingInPlace")
+    assert [t.type for t in in_place.transitions if t.reason == "RollingInPlace"] == ["Normal"]
+    assert _status(replace(model, status=in_place.status), found).transitions == ()
+
+
 def test_a_fact_is_one_event() -> None:
     """Refused pods end the progress, need a person and keep the model from being ready: one Warning says it all."""
     model = make_model()
