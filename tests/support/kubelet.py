@@ -18,6 +18,14 @@ BEAT_SECONDS: Final = 5.0
 """How often a node says that it lives: after 40 s of silence its pods count as lost."""
 
 
+async def beat(kube: KubeClient, node: str) -> None:
+    """Say that a node lives: after 40 s of silence its pods count as lost."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now}
+    said = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": {"conditions": [ready]}}
+    await kube.apply_status(said, manager="kubelet")
+
+
 class Kubelet:
     """`async with Kubelet(kube, namespace):` has every pod ready that `accepts` says yes to."""
 
@@ -63,7 +71,7 @@ class Kubelet:
             # An API server that is busy keeps it waiting, and does not end it.
             with suppress(Unavailable):
                 if time.monotonic() - beaten >= BEAT_SECONDS:
-                    await self._beat()
+                    await beat(self._kube, self._node)
                     beaten = time.monotonic()
                 await self._look()
             await asyncio.sleep(0.1)
@@ -75,13 +83,6 @@ class Kubelet:
                     await self._end(pod)
                 elif pod["metadata"]["uid"] not in self._addresses and self.accepts(pod):
                     await self._make_ready(pod)
-
-    async def _beat(self) -> None:
-        """Say that the node lives: else the pods on it count as lost."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now}
-        node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self._node}}
-        await self._kube.apply_status({**node, "status": {"conditions": [ready]}}, manager="kubelet")
 
     async def _end(self, pod: Manifest) -> None:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}

@@ -18,6 +18,7 @@ from capstan_operator.kube.errors import Unavailable
 from capstan_operator.names import SCALE_MANAGER
 from capstan_operator.resources.api_resource import DEPLOYMENTS, NODES, PODS, SERVICES, ApiResource
 from capstan_operator.resources.resource import Manifest
+from support.kubelet import BEAT_SECONDS, beat
 from support.operator_process import ACCOUNTS, NAMESPACES, connect, make_namespace
 from support.plainmodels import SETTINGS, make_model, snapshot_of
 from support.wait import eventually
@@ -78,15 +79,11 @@ async def world(kube_api: Path) -> AsyncIterator[World]:
 
 
 async def _beat(kube: KubeClient, node: str) -> None:
-    """Say that a node lives, as its kubelet does: after 40 s of silence its pods count as lost."""
     while True:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": now}
-        said = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}, "status": {"conditions": [ready]}}
         # An API server that is busy keeps it waiting, and does not end it.
         with suppress(Unavailable):
-            await kube.apply_status(said, manager="kubelet")
-        await asyncio.sleep(5)
+            await beat(kube, node)
+        await asyncio.sleep(BEAT_SECONDS)
 
 
 def _model(namespace: str, **spec: Any) -> Model:
